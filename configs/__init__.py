@@ -1,0 +1,1 @@
+"""Values only: what an experiment is made of. Nothing here computes."""

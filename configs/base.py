@@ -1,0 +1,148 @@
+"""Every key, with its meaning and unit. A config file states only what differs from this one.
+
+A run is chosen in words, joined by +:
+
+    --config=configs/pronunciation.py:additive                      the reader
+    --config=configs/pronunciation.py:transformer                   Transformer encoder and decoder
+    --config=configs/pronunciation.py:transformer_to_recurrent+dot  one of each, and the reader
+
+    recurrent   transformer   recurrent_to_transformer   transformer_to_recurrent   and the names in configs/attention.py
+
+Any key can then be set: --config.training.steps=4000 --config.decoder.reader.energy_width=64
+"""
+
+from ml_collections import ConfigDict
+
+from configs import attention
+
+
+def get_config() -> ConfigDict:
+    """A bidirectional GRU encoder, a GRU decoder, and the additive reader between them. `data` is set by a task."""
+    config = ConfigDict()
+    config.seed = 1                        # of initial values, dropout and the order of the data
+    config.dtype = 'float32'               # what is computed in: float32 or bfloat16; parameters and loss are float32
+    config.data = ConfigDict()             # a task's own section: configs/data.py
+
+    config.batches = ConfigDict()
+    config.batches.tokens = 2304           # positions of a batch, padding and both sides counted: B x (S + T)
+    config.batches.buckets = 4             # shapes (S, T), each of them one compiled program
+    config.batches.maximum_source = 64     # symbols, the end symbol included; a longer training pair is dropped and
+    config.batches.maximum_target = 64     #   counted
+
+    config.encoder = recurrent_encoder()
+    config.decoder = recurrent_decoder()
+
+    config.training = ConfigDict()
+    config.training.steps = 4000           # updates
+    config.training.learning_rate = 2e-3   # the highest, after the warm-up
+    config.training.schedule = 'inverse_square_root'  # constant, inverse_square_root or cosine
+    config.training.warmup = 400           # steps of linear rise
+    config.training.label_smoothing = 0.0  # share of the answer spread over all symbols, in [0, 1)
+    config.training.clip = 1.0             # largest norm of the whole gradient; 0 = never cut
+    config.training.b1 = 0.9               # Adam: decay of the mean
+    config.training.b2 = 0.98              # Adam: decay of the squares
+    config.training.epsilon = 1e-9         # Adam: added to the root of the squares
+    config.training.chunk = 4096           # rows of [B x T, V] scores made at a time
+    config.training.report_every = 50      # steps between lines of metrics
+    config.training.evaluate_every = 500   # steps between measurements on dev
+    config.training.checkpoint_every = 500  # steps between checkpoints
+    config.training.dev_sample = 500       # dev sentences decoded at each measurement, the same ones every time
+
+    config.decoding = ConfigDict()
+    config.decoding.beams = 1              # W; 1 = greedy
+    config.decoding.length_penalty = 0.6   # Wu et al. 2016, equation 14; 0 = none
+    config.decoding.maximum_ratio = 2.0    # an output may have this many symbols a source symbol
+    config.decoding.maximum_extra = 10     #   and this many more
+    config.decoding.tokens = 4096          # source positions decoded at a time, padding and beams counted
+
+    config.evaluation = ConfigDict()
+    config.evaluation.lengths = '10,20,30,40'  # buckets of source length: up to 10 symbols, 11 to 20, ..., 41 and more
+    return config
+
+
+def recurrent_encoder() -> ConfigDict:
+    """The keys of a recurrent encoder."""
+    return ConfigDict({
+        'kind': 'recurrent',
+        'cell': 'gru_reset_before',   # plain, lstm, gru_reset_before or gru_reset_after
+        'layers': 1,
+        'features': 128,              # width of an annotation; each direction has half of it when there are two
+        'embedding_features': 128,    # width of the source embeddings
+        'bidirectional': True,
+        'dropout': 0.0,               # on embeddings and between layers, in [0, 1)
+    })
+
+
+def recurrent_decoder(reader: str = 'additive') -> ConfigDict:
+    """The keys of a recurrent decoder."""
+    return ConfigDict({
+        'kind': 'recurrent',
+        'cell': 'gru_reset_before',
+        'layers': 1,
+        'features': 128,              # width of the cells and of the hidden vector that is scored
+        'embedding_features': 128,    # width of the target embeddings
+        'reader': attention.get(reader),
+        'path': 'explicit',           # how the reader computes: explicit returns weights
+        'reads_with': 'previous',     # the state that asks: before (previous) or after (current) the cell's step
+        'input_feeding': False,       # the cell also reads the last hidden vector
+        'start_state': 'final',       # final = a projection of the encoder's last states; zero
+        'tie_embeddings': False,      # the softmax shares the target embeddings
+        'dropout': 0.0,               # on embeddings, between layers and on the hidden vector, in [0, 1)
+    })
+
+
+def transformer_encoder() -> ConfigDict:
+    """The keys of a Transformer encoder."""
+    return ConfigDict({
+        'kind': 'transformer',
+        'layers': 2,
+        'features': 128,              # D
+        'hidden': 256,                # F, width inside the feed-forward networks
+        'mixer': attention.get('multi_head_dot'),
+        'path': 'explicit',           # how the mixers compute: explicit or xla
+        'norm': 'pre',                # pre or post
+        'position': 'sinusoidal',     # none, sinusoidal or learned
+        'maximum_length': 256,        # learned positions; a longer sequence is refused
+        'summary': 'mean',            # the source as one vector: mean, first or last readable position
+        'dropout': 0.0,               # on embeddings, in feed-forward networks and after each sublayer, in [0, 1)
+    })
+
+
+def transformer_decoder(reader: str = 'multi_head_dot') -> ConfigDict:
+    """The keys of a Transformer decoder."""
+    return ConfigDict({
+        'kind': 'transformer',
+        'layers': 2,
+        'features': 128,
+        'hidden': 256,
+        'mixer': attention.get('multi_head_dot'),
+        'reader': attention.get(reader),
+        'path': 'explicit',
+        'norm': 'pre',
+        'position': 'sinusoidal',
+        'maximum_length': 256,
+        'tie_embeddings': False,
+        'dropout': 0.0,
+    })
+
+
+KINDS = {
+    'recurrent': (recurrent_encoder, recurrent_decoder),
+    'transformer': (transformer_encoder, transformer_decoder),
+    'recurrent_to_transformer': (recurrent_encoder, transformer_decoder),
+    'transformer_to_recurrent': (transformer_encoder, recurrent_decoder),
+}
+
+
+def choose(config: ConfigDict, words: str | None) -> ConfigDict:
+    """Applies the words of a config argument, such as 'transformer' or 'recurrent_to_transformer+additive'."""
+    for word in words.split('+') if words else ():
+        if word in KINDS:
+            encoder, decoder = KINDS[word]
+            config.encoder, config.decoder = encoder(), decoder()
+        elif word in attention.OPTIONS:
+            config.decoder.reader = attention.get(word)
+        else:
+            raise ValueError(f'Unknown choice {word!r} after the colon of --config. '
+                             f'Known: {", ".join((*KINDS, *attention.OPTIONS))}')
+    return config

@@ -1,0 +1,15 @@
+"""Write the source again: trained on lengths up to 20, tested to 40, with known alignment.
+
+    python -m research.train --config=configs/copy.py --workdir=runs/copy
+"""
+
+from configs import base, data
+
+
+def get_config(words=None):
+    """The additive reader unless words choose otherwise."""
+    config = base.get_config()
+    config.data = data.synthetic('copy')
+    config.decoding.maximum_ratio = 1.0
+    config.evaluation.lengths = '5,10,15,20,25,30,35'
+    return base.choose(config, words)

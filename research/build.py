@@ -1,0 +1,424 @@
+"""The only file that reads a config: from values to data, model, optimiser, and the numbers of the loop."""
+
+import functools
+import hashlib
+import json
+import math
+import pathlib
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from research.attention import registry as attention
+from research.cells import registry as cells
+from research.errors import UserError
+from research.layers.residual import NORMS
+from research.models import contract, recurrent, transformer
+from research.models.encoder_decoder import SequenceToSequence
+from research.shapes import Places
+from research.text import batches, corpus, pronunciation, synthetic
+from research.text.vocabulary import Vocabulary
+from research.training import optimisers
+from research.training.loop import blank_batch
+
+Config = Any  # an ml_collections.ConfigDict: parts never see one, so nothing here needs its class
+
+
+class Data(NamedTuple):
+    """What there is to learn, and how it is written down."""
+
+    corpus: corpus.Corpus
+    source: Vocabulary
+    target: Vocabulary
+
+
+class Plans(NamedTuple):
+    """The batches of a run."""
+
+    train: batches.BatchPlan  # shuffled anew each epoch
+    dev: batches.BatchPlan    # in order, once
+
+
+class Loop(NamedTuple):
+    """The training loop's own numbers, in steps."""
+
+    steps: int
+    report_every: int
+    evaluate_every: int
+    checkpoint_every: int
+    dev_sample: int
+
+
+class Decoding(NamedTuple):
+    """How outputs are searched for."""
+
+    beams: int
+    length_penalty: float
+    maximum_ratio: float
+    maximum_extra: int
+    tokens: int
+
+    def describe(self) -> str:
+        """For a score line."""
+        return 'greedy' if self.beams == 1 else f'beam {self.beams}, length penalty {self.length_penalty:g}'
+
+
+# ---------------------------------------------------------------------------------------------------------- validation
+
+def _at_least(low):
+    return f'at least {low}', lambda value: value >= low
+
+
+_POSITIVE = 'above 0', lambda value: value > 0
+_SHARE = 'at least 0 and below 1', lambda value: 0 <= value < 1
+_FLAG = 'True or False', lambda value: isinstance(value, bool)
+
+
+def _one_of(names):
+    return f'one of {", ".join(names)}', lambda value: value in names
+
+
+TASKS = ('pronunciation', *synthetic.TASKS, 'parallel')
+
+RULES = {
+    'seed': _at_least(0),
+    'dtype': _one_of(('float32', 'bfloat16')),
+    'data.task': _one_of(TASKS),
+    'batches.tokens': _at_least(2),
+    'batches.buckets': _at_least(1),
+    'batches.maximum_source': _at_least(1),
+    'batches.maximum_target': _at_least(1),
+    'training.steps': _at_least(1),
+    'training.learning_rate': _POSITIVE,
+    'training.schedule': _one_of(optimisers.SCHEDULES),
+    'training.warmup': _at_least(1),
+    'training.label_smoothing': _SHARE,
+    'training.clip': _at_least(0),
+    'training.b1': _SHARE,
+    'training.b2': _SHARE,
+    'training.epsilon': _POSITIVE,
+    'training.chunk': _at_least(1),
+    'training.report_every': _at_least(1),
+    'training.evaluate_every': _at_least(1),
+    'training.checkpoint_every': _at_least(1),
+    'training.dev_sample': _at_least(1),
+    'decoding.beams': _at_least(1),
+    'decoding.length_penalty': _at_least(0),
+    'decoding.maximum_ratio': _at_least(0),
+    'decoding.maximum_extra': _at_least(1),
+    'decoding.tokens': _at_least(1),
+}
+SYNTHETIC_RULES = {
+    'data.seed': _at_least(0),
+    'data.symbols': _at_least(1),
+    'data.shortest': _at_least(1),
+    'data.longest': _at_least(1),
+    'data.longest_test': _at_least(1),
+    'data.train': _at_least(1),
+    'data.dev': _at_least(1),
+    'data.test': _at_least(1),
+}
+PARALLEL_RULES = {
+    'data.columns': _at_least(2),
+    'data.source_unit': _one_of(('words', 'characters')),
+    'data.target_unit': _one_of(('words', 'characters')),
+    'data.source_size': _at_least(5),
+    'data.target_size': _at_least(5),
+}
+RECURRENT_RULES = {
+    'cell': _one_of(tuple(cells.CELLS)),
+    'layers': _at_least(1),
+    'features': _at_least(1),
+    'embedding_features': _at_least(1),
+    'dropout': _SHARE,
+}
+TRANSFORMER_RULES = {
+    'layers': _at_least(1),
+    'features': _at_least(1),
+    'hidden': _at_least(1),
+    'norm': _one_of(NORMS),
+    'position': _one_of(transformer.POSITIONS),
+    'maximum_length': _at_least(1),
+    'dropout': _SHARE,
+}
+SIDE_RULES = {
+    ('encoder', 'recurrent'): RECURRENT_RULES | {'bidirectional': _FLAG},
+    ('encoder', 'transformer'): TRANSFORMER_RULES | {'summary': _one_of(transformer.SUMMARIES)},
+    ('decoder', 'recurrent'): RECURRENT_RULES | {
+        'reads_with': _one_of(recurrent.READS_WITH), 'input_feeding': _FLAG,
+        'start_state': _one_of(recurrent.START_STATES), 'tie_embeddings': _FLAG},
+    ('decoder', 'transformer'): TRANSFORMER_RULES | {'tie_embeddings': _FLAG},
+}
+
+
+def validate(config: Config) -> None:
+    """Checks every value that can be checked without data; raises UserError naming key, value and what is allowed."""
+    _check(config, RULES)
+    _check(config, {'parallel': PARALLEL_RULES, 'pronunciation': {}}.get(config.data.task, SYNTHETIC_RULES))
+    for side in ('encoder', 'decoder'):
+        kind = _value(config, f'{side}.kind')
+        _demand(f'{side}.kind', kind, _one_of(('recurrent', 'transformer')))
+        _check(config, {f'{side}.{key}': rule for key, rule in SIDE_RULES[side, kind].items()})
+    length_edges(config)
+    encoder, decoder = config.encoder, config.decoder
+    if encoder.kind == 'recurrent' and encoder.bidirectional and encoder.features % 2:
+        raise UserError(f'encoder.features is {encoder.features}; a bidirectional encoder has half of it in each '
+                        'direction, so it must be even')
+    for side in ('encoder', 'decoder'):
+        part = config[side]
+        if part.kind == 'transformer' and part.position == 'sinusoidal' and part.features % 2:
+            raise UserError(f'{side}.features is {part.features}; sinusoidal positions need an even width')
+    for part in (part for part in (encoder, decoder) if part.kind == 'transformer'):
+        for causal in (False, True):
+            _mixer(part, causal, None)
+    _reader(decoder, None)
+    reads = attention.VARIANTS[decoder.reader.name].reads
+    if decoder.kind == 'recurrent':
+        if reads == 'summary' and decoder.reads_with != 'previous':
+            raise UserError(f'decoder.reader.name is {decoder.reader.name!r}, whose vector the cell reads at each '
+                            "step: decoder.reads_with must be 'previous'")
+        if reads == 'nothing' and decoder.start_state == 'zero':
+            raise UserError("decoder.reader.name is 'none' and decoder.start_state is 'zero': the decoder would know "
+                            "nothing of the source; decoder.start_state must be 'final'")
+        if decoder.tie_embeddings and decoder.embedding_features != decoder.features:
+            raise UserError(f'decoder.tie_embeddings needs decoder.embedding_features ({decoder.embedding_features}) '
+                            f'= decoder.features ({decoder.features})')
+
+
+def _value(config: Config, key: str) -> Any:
+    for part in key.split('.'):
+        config = config[part]
+    return config
+
+
+def _demand(key: str, value: Any, rule: tuple) -> None:
+    wanted, holds = rule
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if (number and not math.isfinite(value)) or not holds(value):
+        raise UserError(f'{key} is {value!r}; it must be {wanted}')
+
+
+def _check(config: Config, rules: dict[str, tuple]) -> None:
+    for key, rule in rules.items():
+        value = _value(config, key)
+        if rule[1] is not _FLAG[1] and isinstance(value, bool):
+            raise UserError(f'{key} is {value!r}; it must be {rule[0]}')
+        _demand(key, value, rule)
+
+
+# ---------------------------------------------------------------------------------------------------------------- data
+
+def data(config: Config) -> Data:
+    """Reads or makes the corpus, and builds its vocabularies from the training pairs."""
+    section = config.data
+    if section.task == 'pronunciation':
+        texts = pronunciation.read(section.file)
+        units, sizes = ('characters', 'words'), (None, None)
+    elif section.task == 'parallel':
+        texts = corpus.Corpus(*(_files(key, section[key], section.columns) for key in ('train', 'dev', 'test')))
+        units, sizes = (section.source_unit, section.target_unit), (section.source_size, section.target_size)
+    else:
+        texts = synthetic.make(section.task, train=section.train, dev=section.dev, test=section.test,
+                               lengths=(section.shortest, section.longest),
+                               test_lengths=(section.shortest, section.longest_test),
+                               symbols=section.symbols, seed=section.seed)
+        units, sizes = ('words', 'words'), (None, None)
+    return Data(texts, Vocabulary.build((pair.source for pair in texts.train), units[0], sizes[0]),
+                Vocabulary.build((pair.target for pair in texts.train), units[1], sizes[1]))
+
+
+def _files(key: str, paths: str, columns: int) -> list[corpus.Pair]:
+    names = [name for name in paths.split(',') if name]
+    if len(names) not in (1, 2):
+        raise UserError(f'data.{key} is {paths!r}; it must name one file with a tab in each line, or two files joined '
+                        'by a comma: SOURCE,TARGET')
+    return corpus.read_pairs(*names, columns=columns)
+
+
+def plans(config: Config, texts: Data) -> Plans:
+    """The batches of a run: the same few shapes for train and dev."""
+    section = config.batches
+    train = _ids(texts, texts.corpus.train)
+    fits = [pair for pair in train if len(pair[0]) <= section.maximum_source and len(pair[1]) <= section.maximum_target]
+    if not fits:
+        raise UserError('every training pair is longer than batches.maximum_source or batches.maximum_target')
+    buckets = batches.choose_buckets([(len(source), len(target)) for source, target in fits], section.buckets)
+    dev = _ids(texts, texts.corpus.dev)
+    longest = tuple(max(len(pair[side]) for pair in dev) for side in (0, 1))
+    wider = tuple(max(side) for side in zip(longest, *buckets, strict=True))
+    for_dev = buckets if wider in buckets else (*buckets, wider)
+    tokens = max(section.tokens, sum(wider))
+    return Plans(batches.BatchPlan(train, buckets, section.tokens, seed=config.seed),
+                 batches.BatchPlan(dev, for_dev, tokens))
+
+
+def _ids(texts: Data, pairs: list[corpus.Pair]) -> list[tuple]:
+    return [(texts.source.encode(pair.source), texts.target.encode(pair.target)) for pair in pairs]
+
+
+# --------------------------------------------------------------------------------------------------------------- model
+
+def model(config: Config, source_size: int, target_size: int) -> SequenceToSequence:
+    """The model for vocabularies of the given sizes."""
+    dtype = jnp.dtype(config.dtype)
+    reads = attention.VARIANTS[config.decoder.reader.name].reads
+    return SequenceToSequence(_encoder(config.encoder, source_size, dtype),
+                              _decoder(config.decoder, target_size, reads, dtype), reads)
+
+
+def _encoder(part: Config, size: int, dtype: Any) -> Any:
+    if part.kind == 'recurrent':
+        return recurrent.RecurrentEncoder(
+            size, part.embedding_features, part.features, part.layers,
+            functools.partial(cells.make, part.cell, dtype=dtype), part.bidirectional, part.dropout, dtype)
+    return transformer.TransformerEncoder(
+        size, part.features, part.hidden, part.layers, functools.partial(_mixer, part, dtype=dtype), part.norm,
+        part.position, part.maximum_length, part.summary, part.dropout, dtype)
+
+
+def _decoder(part: Config, size: int, reads: str, dtype: Any) -> Any:
+    reader = functools.partial(_reader, part, dtype)
+    if part.kind == 'recurrent':
+        return recurrent.RecurrentDecoder(
+            size, part.embedding_features, part.features, part.layers,
+            functools.partial(cells.make, part.cell, dtype=dtype), reader, part.reads_with, part.input_feeding,
+            part.start_state, part.tie_embeddings, part.dropout, dtype)
+    return transformer.TransformerDecoder(
+        size, part.features, part.hidden, part.layers, functools.partial(_mixer, part, dtype=dtype), reader, reads,
+        part.norm, part.position, part.maximum_length, part.tie_embeddings, part.dropout, dtype)
+
+
+def _mixer(part: Config, causal: bool, dtype: Any) -> Any:
+    return attention.make(features=part.features, role='self', causal=causal, path=part.path, dtype=dtype,
+                          **part.mixer)
+
+
+def _reader(part: Config, dtype: Any) -> Any:
+    return attention.make(features=part.features, role='cross', path=part.path, dtype=dtype, **part.reader)
+
+
+def abstract_params(model: SequenceToSequence) -> Any:
+    """Shapes and dtypes of the parameters. Parts that do not fit together raise here, before anything compiles."""
+    return jax.eval_shape(lambda rng: contract.init(model, rng, blank_batch(2, 3, 3)), jax.random.key(0))
+
+
+def parameters(model: SequenceToSequence) -> tuple[int, int]:
+    """How many numbers are learned: all, and without embeddings and the projection to the vocabulary."""
+    sizes = {jax.tree_util.keystr(path): math.prod(leaf.shape)
+             for path, leaf in jax.tree.leaves_with_path(abstract_params(model))}
+    lexical = sum(size for name, size in sizes.items() if 'embedding' in name or 'softmax' in name)
+    return sum(sizes.values()), sum(sizes.values()) - lexical
+
+
+def flops(model: SequenceToSequence, entries: int, targets: int) -> float:
+    """Forward FLOPs of one pair with S = entries source and T = targets target positions; backward costs twice that.
+
+    Matrix products and energies, 2 for each multiply-add, summed from the formula that every part states.
+    """
+    encoder, decoder = model.encoder, model.decoder
+    finals = encoder.final_widths()
+    readable, width = {'source': (entries, encoder.features), 'summary': (1, finals[-1]),
+                       'nothing': (0, 0)}[model.reads]
+    return encoder.flops(entries) + decoder.flops(targets, readable, width, _context_width(decoder.reader(), width),
+                                                  finals)
+
+
+def readable_floats(model: SequenceToSequence, entries: int) -> int:
+    """Floats of the source that the decoder may read at each step, for S = entries positions."""
+    width = {'source': entries * model.encoder.features, 'summary': model.decoder.features, 'nothing': 0}
+    return width[model.reads]
+
+
+def _context_width(reader: Any, source_width: int) -> int:
+    def read(rng):
+        def call(reader):
+            ones = np.ones((1, 1), np.int32)
+            places = Places(ones, 0 * ones)
+            memory = reader.remember(jnp.zeros((1, 1, source_width)), places)
+            return reader(jnp.zeros((1, 1, reader.features)), memory, reader.start(memory, 1), places).context
+        return nn.init_with_output(call, reader)(rng)[0]
+    return jax.eval_shape(read, jax.random.key(0)).shape[-1]
+
+
+# ------------------------------------------------------------------------------------------------ training and decoding
+
+def optimiser(config: Config) -> optax.GradientTransformation:
+    """Adam with the config's schedule."""
+    section = config.training
+    rate = optimisers.schedule(section.schedule, section.learning_rate, section.warmup, section.steps)
+    return optimisers.adam(rate, b1=section.b1, b2=section.b2, epsilon=section.epsilon, clip=section.clip)
+
+
+def loss_options(config: Config) -> dict[str, Any]:
+    """The keyword arguments of training.step.train_step."""
+    return {'label_smoothing': config.training.label_smoothing, 'chunk': config.training.chunk}
+
+
+def loop(config: Config) -> Loop:
+    """The loop's own numbers."""
+    section = config.training
+    return Loop(section.steps, section.report_every, section.evaluate_every, section.checkpoint_every,
+                section.dev_sample)
+
+
+def decoding(config: Config) -> Decoding:
+    """How outputs are searched for."""
+    section = config.decoding
+    return Decoding(section.beams, section.length_penalty, section.maximum_ratio, section.maximum_extra,
+                    section.tokens)
+
+
+def length_edges(config: Config) -> tuple[int, ...]:
+    """Where the buckets of source length begin: '4,7' -> (1, 5, 8)."""
+    words = config.evaluation.lengths.split(',')
+    if not all(word.isascii() and word.isdigit() for word in words) or \
+            any(int(low) >= int(high) for low, high in zip(['0', *words], words, strict=False)):
+        raise UserError(f'evaluation.lengths is {config.evaluation.lengths!r}; it must be rising numbers joined by '
+                        "commas, such as '4,7,10'")
+    return (1, *(int(word) + 1 for word in words))
+
+
+def seed(config: Config) -> int:
+    """The seed of initial values, dropout and the order of the data."""
+    return config.seed
+
+
+def with_seed(config: Config, seed: int) -> Config:
+    """The same config with another seed."""
+    config = config.copy_and_resolve_references()
+    config.seed = seed
+    return config
+
+
+# ------------------------------------------------------------------------------------------------------------ identity
+
+def text(config: Config) -> str:
+    """The config as JSON with sorted keys: what is stored with a run."""
+    return json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True, allow_nan=False) + '\n'
+
+
+def digest(config: Config) -> str:
+    """Sixteen hexadecimal digits that name this config."""
+    return hashlib.sha256(text(config).encode()).hexdigest()[:16]
+
+
+def identity(config: Config, source: Vocabulary, target: Vocabulary) -> dict[str, str]:
+    """What a checkpoint must agree in with the run that loads it."""
+    return {'config': digest(config), 'source vocabulary': source.hash, 'target vocabulary': target.hash}
+
+
+def load(workdir: str | pathlib.Path) -> Any:
+    """The config of the run in a work directory; raises UserError when there is none."""
+    from ml_collections import ConfigDict
+    path = pathlib.Path(workdir) / 'config.json'
+    if not path.is_file():
+        raise UserError(f'{workdir} holds no run: there is no {path.name} in it. '
+                        'Train one with python -m research.train --config=... --workdir=...')
+    try:
+        return ConfigDict(json.loads(path.read_text(encoding='utf-8')))
+    except (ValueError, TypeError) as error:
+        raise UserError(f'{path} is damaged: {error}') from None

@@ -1,0 +1,48 @@
+"""--config=file.py:words --config.key=value --workdir=DIR, with errors of one line.
+
+ml_collections reads config flags through absl; what it raises is turned into a UserError here, in one place.
+"""
+
+import pathlib
+import sys
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from research.errors import UserError
+
+
+def config_and_workdir(usage: str, arguments: list[str] | None = None) -> tuple[Any, str]:
+    """Reads the command line: the resolved, locked config and the work directory.
+
+    Raises:
+      UserError: no config or work directory, a config file that is not there, an unknown key, a value of another type.
+    """
+    arguments = sys.argv if arguments is None else arguments
+    if any(argument in ('--help', '-h', '--helpfull') for argument in arguments[1:]):
+        print(usage)
+        raise SystemExit(0)
+    _check_file(arguments)
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file('config', None, 'the experiment', flag_values=values, sys_argv=arguments)
+    flags.DEFINE_string('workdir', None, 'where the run is kept', flag_values=values)
+    try:
+        rest = values(arguments)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(' '.join(str(error.args[0] if error.args else error).split())) from None
+    if rest[1:]:
+        raise UserError(f'{rest[1]!r} is not an option; it must be --config=..., --config.key=... or --workdir=...')
+    for name in ('config', 'workdir'):
+        if getattr(values, name) is None:
+            raise UserError(f'--{name}=... is missing')
+    return values.config, values.workdir
+
+
+def _check_file(arguments: list[str]) -> None:
+    for option, following in zip(arguments[1:], [*arguments[2:], ''], strict=True):
+        name, _, value = option.lstrip('-').partition('=')
+        if name == 'config':
+            path = (value or following).partition(':')[0]
+            if not pathlib.Path(path).is_file():
+                raise UserError(f'--config={path}: there is no such file')

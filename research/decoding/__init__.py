@@ -1,0 +1,1 @@
+"""From scores to sequences: greedy and beam search; sees only models.contract."""

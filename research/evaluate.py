@@ -1,0 +1,166 @@
+"""Decodes a split of a run's corpus and scores the outputs.
+
+    python -m research.evaluate --workdir=DIR --split=test
+"""
+
+import argparse
+import datetime
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import scipy.stats
+
+from research import build
+from research.errors import UserError, one_line_errors
+from research.evaluation import accuracy, alignment, lengths
+from research.models import contract
+from research.models.contract import EncoderDecoder, Params
+from research.text.batches import BatchPlan, choose_buckets
+from research.text.corpus import Pair
+from research.text.vocabulary import Vocabulary
+from research.training.checkpoint import Checkpoints
+from research.translate import Translation, Translator
+
+
+class Evaluation(NamedTuple):
+    """What one reading of a split says."""
+
+    scores: dict[str, float]         # accuracy: share of outputs that are a right answer; token_error_rate
+    by_length: list[dict[str, Any]]  # buckets of source length: low, high, count, right, mean
+    translations: list[Translation]
+    right: np.ndarray                # bool, one for each pair
+
+
+class Run(NamedTuple):
+    """A trained run, as its work directory keeps it."""
+
+    name: str
+    config: Any
+    model: EncoderDecoder
+    source: Vocabulary
+    target: Vocabulary
+    params: Params
+    step: int
+
+    @classmethod
+    def load(cls, workdir: str) -> 'Run':
+        """The parameters that measured best on dev; UserError when there are none."""
+        folder = pathlib.Path(workdir)
+        config = build.load(folder)
+        source, target = (_vocabulary(folder / f'{side}_vocabulary.json') for side in ('source', 'target'))
+        model = build.model(config, len(source), len(target))
+        identity = build.identity(config, source, target)
+        found = Checkpoints(folder / 'best', keep=2, identity=identity).restore(build.abstract_params(model))
+        if found is None:
+            raise UserError(f'{workdir} holds no parameters yet: the first are kept after training.evaluate_every steps')
+        return cls(folder.name, config, model, source, target, found[1], found[0])
+
+    def translator(self, beams: int | None = None, with_weights: bool = False) -> Translator:
+        """Searches as the config says, or with another number of beams."""
+        decoding = build.decoding(self.config)
+        if beams is not None:
+            if beams < 1:
+                raise UserError(f'--beams is {beams}; it must be at least 1')
+            decoding = decoding._replace(beams=beams)
+        return Translator(self.model, self.source, self.target, decoding, with_weights)
+
+
+def evaluate(translator: Translator, params: Params, pairs: Sequence[Pair], edges: Sequence[int]) -> Evaluation:
+    """Decodes the sources and compares with the right answers; `edges` begin the buckets of source length."""
+    translations = translator(params, [pair.source for pair in pairs])
+    outputs, answers = [found.text for found in translations], [(pair.target, *pair.others) for pair in pairs]
+    right = accuracy.exact_match(outputs, answers)
+    sizes = [len(found.source) - 1 for found in translations]
+    ends = (*edges, max(edges[-1], *sizes) + 1)
+    return Evaluation({'accuracy': float(np.mean(right)),
+                       'token_error_rate': accuracy.token_error_rate(outputs, answers)},
+                      lengths.by_length(sizes, right, ends), translations, right)
+
+
+def alignment_scores(model: EncoderDecoder, params: Params, source: Vocabulary, target: Vocabulary,
+                     pairs: Sequence[Pair]) -> dict[str, float] | None:
+    """How well the most-read source position of each target position agrees with the known alignment.
+
+    The right answers are given to the decoder (forced), and heads and layers are averaged; the end symbol is left out.
+
+    Returns:
+      error_rate; shift, the constant offset that explains most links; error_rate_shifted, with it. None without weights.
+    """
+    ids = [(source.encode(pair.source), target.encode(pair.target)) for pair in pairs]
+    buckets = choose_buckets([(len(left), len(right)) for left, right in ids], 4)
+    plan = BatchPlan(ids, buckets, 16 * max(sum(bucket) for bucket in buckets))
+
+    @jax.jit
+    def weigh(params, batch):
+        memory = contract.encode(model, params, batch.source, batch.source_places)
+        weights = contract.decode(model, params, memory, batch.inputs, batch.target_places).weights
+        return None if weights is None else weights.mean(axis=1)
+
+    links: dict[int, set] = {}
+    for k in range(len(plan)):
+        weights = weigh(params, plan[k])
+        if weights is None:
+            return None
+        weights = np.asarray(weights)
+        for row, index in enumerate(plan.ids(k)):
+            if index >= 0:
+                left, right = ids[index]
+                links[index] = alignment.links(weights[row, :len(right) - 1, :len(left)])
+    found, gold = [links[index] for index in range(len(pairs))], [set(pair.alignment) for pair in pairs]
+    shift, shifted = alignment.best_shift(found, gold)
+    return {'error_rate': alignment.error_rate(found, gold), 'shift': shift, 'error_rate_shifted': shifted}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog='research.evaluate', description=__doc__.split('\n')[0], allow_abbrev=False)
+    parser.add_argument('--workdir', required=True, help='of a finished or running training')
+    parser.add_argument('--split', choices=('dev', 'test'), required=True)
+    parser.add_argument('--beams', type=int, help='beams of the search; 1 = greedy (default: the config of the run)')
+    options = parser.parse_args(arguments)
+    with one_line_errors('research.evaluate'):
+        run = Run.load(options.workdir)
+        translator = run.translator(beams=options.beams)
+        pairs = getattr(build.data(run.config).corpus, options.split)
+        result = evaluate(translator, run.params, pairs, build.length_edges(run.config))
+        _note(options, run, translator, result)
+        print(score_line(options.split, run.step, translator, result))
+        for bucket in result.by_length:
+            if bucket['count']:
+                print(f'  source length {bucket["low"]:>3}-{bucket["high"]:<3} {100 * bucket["mean"]:6.1f} %   '
+                      f'n = {bucket["count"]:,}')
+
+
+def score_line(split: str, step: int, translator: Translator, result: Evaluation) -> str:
+    """One line that says the score and everything that decides it."""
+    low, high = scipy.stats.binomtest(int(np.sum(result.right)), len(result.right)).proportion_ci(method='wilson')
+    return (f'{split} accuracy {100 * result.scores["accuracy"]:.1f} % '
+            f'(95 % interval over sentences {100 * low:.1f} to {100 * high:.1f}, n = {len(result.right):,}), '
+            f'symbol error rate {100 * result.scores["token_error_rate"]:.1f} %, '
+            f'{translator.decoding.describe()}, step {step}')
+
+
+def _note(options: argparse.Namespace, run: Run, translator: Translator, result: Evaluation) -> None:
+    """Every reading of a split is written down beside the run: nobody can forget how often test was looked at."""
+    folder = pathlib.Path(options.workdir)
+    reading = {'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'), 'split': options.split,
+               'step': run.step, 'decoding': translator.decoding.describe(), 'scores': result.scores,
+               'by_length': result.by_length}
+    with open(folder / 'evaluations.jsonl', 'a', encoding='utf-8') as file:
+        file.write(json.dumps(reading) + '\n')
+    with open(folder / f'{options.split}_outputs.txt', 'w', encoding='utf-8') as file:
+        file.writelines(translation.text + '\n' for translation in result.translations)
+
+
+def _vocabulary(path: pathlib.Path) -> Vocabulary:
+    if not path.is_file():
+        raise UserError(f'{path} is missing: the run in this work directory is not whole')
+    return Vocabulary.from_json(path.read_text(encoding='utf-8'))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,1 @@
+"""Outputs and references in, named numbers out. Imports no jax."""

@@ -1,0 +1,58 @@
+"""Symbols to vectors and, when tied, vectors back to scores of symbols."""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from research.shapes import Array
+
+
+class Embedding(nn.Module):
+    """A table with one row for each symbol: `E[token] * sqrt(D)`, and `hidden @ E.T` where it also writes.
+
+    The rows start with variance 1/D, so the vectors that enter a model have variance 1 and the scores that leave a tied
+    one stay small. The factor is the same for recurrent and Transformer models, so that no comparison depends on it.
+
+    Source: Vaswani et al. 2017, section 3.4; tying: Press and Wolf 2017, arXiv:1608.05859. Differs: none.
+
+    Attributes:
+      size: V, the number of symbols.
+      features: D.
+      dtype: what is computed in; None means the type of the table.
+    """
+
+    size: int
+    features: int
+    dtype: Any = None
+
+    def setup(self):
+        self.table = self.param('table', nn.initializers.normal(self.features**-0.5), (self.size, self.features))
+
+    def __call__(self, tokens: Array) -> Array:
+        """Tokens int32 [B, S] -> [B, S, D]."""
+        vectors = jnp.take(self.table, tokens, axis=0) * math.sqrt(self.features)
+        return vectors if self.dtype is None else vectors.astype(self.dtype)
+
+    def logits(self, hidden: Array) -> Array:
+        """Hidden [..., D] -> scores [..., V], in float32 or better."""
+        product = jnp.einsum('...d,vd->...v', hidden, self.table.astype(hidden.dtype))
+        return product.astype(jnp.promote_types(product.dtype, jnp.float32))
+
+
+class Projection(nn.Module):
+    """Scores of symbols from a table of their own: `hidden @ W`, no bias.
+
+    Attributes:
+      size: V, the number of symbols.
+    """
+
+    size: int
+
+    @nn.compact
+    def __call__(self, hidden: Array) -> Array:
+        """Hidden [..., D] -> scores [..., V], in float32 or better."""
+        kernel = self.param('kernel', nn.initializers.lecun_normal(), (hidden.shape[-1], self.size))
+        product = hidden @ kernel.astype(hidden.dtype)
+        return product.astype(jnp.promote_types(product.dtype, jnp.float32))

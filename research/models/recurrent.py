@@ -1,0 +1,269 @@
+"""Recurrent encoder and decoder: any cell, any number of layers, any reader between the two."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from research.attention.contract import Attention, Carry
+from research.cells.contract import Cell
+from research.layers.dropout import dropout, split
+from research.layers.embedding import Embedding, Projection
+from research.models.contract import Decoded, Encoded
+from research.shapes import Array, Places
+
+READS_WITH = ('previous', 'current')
+START_STATES = ('final', 'zero')
+
+
+class RecurrentEncoder(nn.Module):
+    """Layers of a cell over the source, in both directions or one; a layer's annotation is [forward; backward].
+
+    `summary` is the final state of the top layer, `finals` those of all layers: directions and the parts of a state
+    (h and c of an LSTM) concatenated.
+
+    Source: Bahdanau, Cho, Bengio 2015, arXiv:1409.0473, appendix A.2.1 (bidirectional). Differs: any cell, any depth.
+
+    Attributes:
+      vocabulary: V of the source.
+      embedding_features: width of the embeddings.
+      features: D_s, the width of an annotation; each direction has half of it when there are two.
+      layers: how many.
+      cell: makes a cell of a given width.
+      bidirectional: read the source in both directions.
+      dropout: rate on embeddings and between layers.
+      dtype: what is computed in.
+    """
+
+    vocabulary: int
+    embedding_features: int
+    features: int
+    layers: int
+    cell: Callable[[int], Cell]
+    bidirectional: bool = True
+    dropout: float = 0.0
+    dtype: Any = None
+
+    def setup(self):
+        self.embedding = Embedding(self.vocabulary, self.embedding_features, self.dtype)
+        self.forwards = [self.cell(self._width()) for _ in range(self.layers)]
+        self.backwards = [self.cell(self._width()) for _ in range(self.layers)] if self.bidirectional else []
+
+    def _width(self) -> int:
+        return self.features // 2 if self.bidirectional else self.features
+
+    def __call__(self, source: Array, places: Places, rng: Array | None = None) -> Encoded:
+        """Source int32 [B, S] -> annotations [B, S, D_s] and what a decoder may start from."""
+        rngs = split(rng, self.layers)
+        mask = places.segment > 0
+        outputs, finals = self.embedding(source), []
+        for layer, forward in enumerate(self.forwards):
+            inputs = dropout(outputs, self.dropout, rngs[layer])
+            outputs, state = forward.over(inputs, mask, forward.start(source.shape[0]))
+            if self.bidirectional:
+                backward = self.backwards[layer]
+                others, other = backward.over(inputs, mask, backward.start(source.shape[0]), reverse=True)
+                outputs, state = jnp.concatenate([outputs, others], axis=-1), (*state, *other)
+            finals.append(jnp.concatenate(state, axis=-1).astype(outputs.dtype))
+        return Encoded(outputs, places, finals[-1], tuple(finals))
+
+    def final_widths(self) -> tuple[int, ...]:
+        """Widths of `finals`, bottom to top."""
+        return (self.features * len(self.cell(self._width()).states),) * self.layers
+
+    def flops(self, entries: int) -> float:
+        """Forward FLOPs of reading S = entries source positions."""
+        cell, directions = self.cell(self._width()), 2 if self.bidirectional else 1
+        widths = (self.embedding_features, *(self.features,) * (self.layers - 1))
+        return entries * directions * sum(cell.flops(width) for width in widths)
+
+
+class RecurrentMemory(NamedTuple):
+    """What a recurrent decoder knows of a source."""
+
+    read: Any                              # the reader's memory
+    starts: tuple[tuple[Array, ...], ...]  # the state of each layer before the first word: [B, D] each
+
+
+class RecurrentCarry(NamedTuple):
+    """What one position of a recurrent decoder hands to the next."""
+
+    states: tuple[tuple[Array, ...], ...]  # of each layer: [B, D] each
+    fed: Array                             # [B, D] the hidden vector before, with input feeding; else [B, 0]
+    reading: Carry                         # the reader's carry
+    position: Array                        # int32 [B]
+
+
+class RecurrentDecoder(nn.Module):
+    """Layers of a cell that write the target and, before or after each step, read the source.
+
+        reads_with = previous:  c_t = read(s_{t-1});  s_t = cell([E y_{t-1}; c_t], s_{t-1})
+                                hidden_t = tanh(W [s_t; E y_{t-1}; c_t])
+        reads_with = current:   s_t = cell(E y_{t-1}, s_{t-1});  c_t = read(s_t)
+                                hidden_t = tanh(W [s_t; c_t])
+        input_feeding:          the cell also reads hidden_{t-1}, zero before the first word
+
+    A query is the top layer's state; c_t enters the bottom layer. The layers start from `tanh(W final)` of the encoder's
+    layers, aligned at the top; a decoder deeper than its encoder repeats the lowest. With reader `none` the context has
+    width 0 and the start is all that the decoder knows; with `fixed_context` and `previous` this is Cho's decoder.
+    With `current` and no input feeding nothing read feeds back, and all positions are read in one call.
+
+    Source: previous: Bahdanau 2015, arXiv:1409.0473, appendix A.2.2, and Cho 2014, arXiv:1406.1078, section 2.3;
+    current and input feeding: Luong 2015, arXiv:1508.04025, sections 3 and 3.3; start only: Sutskever 2014,
+    arXiv:1409.3215. Differs: `tanh` in place of Bahdanau's and Cho's maxout; the start is computed from both directions,
+    where Bahdanau takes the backward one; Sutskever's copies the state unchanged and has no hidden layer before the
+    softmax.
+
+    Attributes:
+      vocabulary: V of the target.
+      embedding_features: width of the embeddings.
+      features: D, the width of the cells and of `hidden`.
+      layers: how many.
+      cell: makes a cell of a given width.
+      reader: makes the reader.
+      reads_with: 'previous' or 'current'.
+      input_feeding: see above.
+      start_state: 'final', or 'zero': the decoder knows the source by reading only.
+      tie_embeddings: the softmax shares the embedding's table; needs embedding_features = features.
+      dropout: rate on embeddings, between layers and on `hidden`.
+      dtype: what is computed in.
+    """
+
+    vocabulary: int
+    embedding_features: int
+    features: int
+    layers: int
+    cell: Callable[[int], Cell]
+    reader: Callable[[], Attention]
+    reads_with: str = 'previous'
+    input_feeding: bool = False
+    start_state: str = 'final'
+    tie_embeddings: bool = False
+    dropout: float = 0.0
+    dtype: Any = None
+
+    def setup(self):
+        self.embedding = Embedding(self.vocabulary, self.embedding_features, self.dtype)
+        self.cells = [self.cell(self.features) for _ in range(self.layers)]
+        self.reading = self.reader()
+        self.feedback = nn.Dense(self.cells[0].gates * self.features, use_bias=False, dtype=self.dtype)
+        self.readout = nn.Dense(self.features, use_bias=False, dtype=self.dtype)
+        if self.start_state == 'final':
+            self.bridges = [nn.Dense(self.features * len(self.cells[0].states), dtype=self.dtype)
+                            for _ in range(self.layers)]
+        self.softmax = None if self.tie_embeddings else Projection(self.vocabulary)
+
+    def remember(self, encoded: Encoded, source: Array, places: Places, rng: Array | None = None) -> RecurrentMemory:
+        """What this decoder keeps of an encoded source; `source` and `places` are what its reader may read."""
+        zeros = self.cells[0].start(encoded.summary.shape[0])
+        if self.start_state == 'zero':
+            starts = (zeros,) * self.layers
+        else:
+            chosen = align_at_top(encoded.finals, self.layers)
+            vectors = [jnp.tanh(bridge(final)) for bridge, final in zip(self.bridges, chosen, strict=True)]
+            starts = tuple(tuple(part.astype(zero.dtype) for part, zero in
+                                 zip(jnp.split(vector, len(zeros), axis=-1), zeros, strict=True))
+                           for vector in vectors)
+        return RecurrentMemory(self.reading.remember(source, places, rng), starts)
+
+    def start(self, memory: RecurrentMemory, length: int) -> RecurrentCarry:
+        """The carry before the first position."""
+        batch = memory.starts[0][0].shape[0]
+        fed = jnp.zeros((batch, self.features if self.input_feeding else 0), self.dtype or jnp.float32)
+        return RecurrentCarry(memory.starts, fed, self.reading.start(memory.read, length), jnp.zeros(batch, jnp.int32))
+
+    def decode(self, memory: RecurrentMemory, inputs: Array, places: Places, rng: Array | None = None) -> Decoded:
+        """Inputs int32 [B, T] -> hidden [B, T, D] and weights, all positions at once."""
+        T = inputs.shape[1]
+        embedding_rng, cells_rng, read_rng, hidden_rng = split(rng, 4)
+        embedded = dropout(self.embedding(inputs), self.dropout, embedding_rng)
+        carry = self.start(memory, T)
+        if self.reads_with == 'current' and not self.input_feeding:
+            outputs = self._cells_over(memory.starts, embedded, places, cells_rng)
+            context, weights, _ = self.reading(outputs, memory.read, carry.reading, places, read_rng)
+            hidden = self._hidden(outputs, embedded, context)
+        else:
+            def position(module, carry, at):
+                embedded, projected, segment, place, rng = at
+                return module._position(memory, carry, embedded, projected, Places(segment, place), rng)
+            scan = nn.scan(position, variable_broadcast='params', split_rngs={'params': False}, in_axes=1, out_axes=1)
+            keys = None if rng is None else jax.random.split(cells_rng, T)[None]  # time is axis 1 of everything scanned
+            _, (outputs, context, weights, fed) = scan(
+                self, carry, (embedded, self.cells[0].project(embedded), places.segment, places.position, keys))
+            weights = None if weights is None else jnp.moveaxis(weights, 1, 2)
+            hidden = fed if self.input_feeding else self._hidden(outputs, embedded, context)
+        return Decoded(dropout(hidden, self.dropout, hidden_rng), weights, jnp.zeros((), jnp.float32))
+
+    def step(self, memory: RecurrentMemory, carry: RecurrentCarry,
+             token: Array) -> tuple[Array, Array | None, RecurrentCarry]:
+        """Token int32 [B] -> hidden [B, D], weights [B, N, S] or None, carry."""
+        embedded = self.embedding(token)
+        places = Places(jnp.ones_like(carry.position), carry.position)
+        carry, (output, context, weights, fed) = self._position(
+            memory, carry, embedded, self.cells[0].project(embedded), places, None)
+        return fed if self.input_feeding else self._hidden(output, embedded, context), weights, carry
+
+    def logits(self, hidden: Array) -> Array:
+        """Hidden [..., D] -> scores [..., V]."""
+        return self.embedding.logits(hidden) if self.tie_embeddings else self.softmax(hidden)
+
+    def _position(self, memory, carry, embedded, projected, places, rng):
+        """One position, [B, ...] each: the step that training scans and decoding calls."""
+        cells_rng, read_rng = split(None if rng is None else rng[0], 2)
+        if self.reads_with == 'previous':
+            read = self._read(carry.states, memory, carry, places, read_rng)
+            states = self._cells_once(carry.states, projected, (read.context[:, 0], carry.fed), cells_rng)
+        else:
+            states = self._cells_once(carry.states, projected, (carry.fed,), cells_rng)
+            read = self._read(states, memory, carry, places, read_rng)
+        output, context = states[-1][0].astype(embedded.dtype), read.context[:, 0]
+        fed = self._hidden(output, embedded, context) if self.input_feeding else carry.fed
+        weights = None if read.weights is None else read.weights[:, :, 0]
+        return RecurrentCarry(states, fed, read.carry, carry.position + 1), (output, context, weights, fed)
+
+    def _read(self, states, memory, carry, places, rng):
+        query = states[-1][0][:, None].astype(self.dtype or states[-1][0].dtype)
+        at = Places(places.segment[:, None], places.position[:, None])
+        return self.reading(query, memory.read, carry.reading, at, rng)
+
+    def _cells_once(self, states, projected, read, rng):
+        """All layers, one position: the bottom one also gets what was read."""
+        rngs = split(rng, self.layers)
+        read = jnp.concatenate(read, axis=-1)
+        if read.shape[-1]:
+            projected = projected + self.feedback(read)
+        new = [self.cells[0].advance(states[0], projected)]
+        for cell, state, key in zip(self.cells[1:], states[1:], rngs[1:], strict=True):
+            new.append(cell.step(state, dropout(new[-1][0].astype(projected.dtype), self.dropout, key)))
+        return tuple(new)
+
+    def _cells_over(self, starts, embedded, places, rng):
+        """All layers, all positions, nothing read."""
+        rngs, outputs = split(rng, self.layers), embedded
+        for layer, (cell, start) in enumerate(zip(self.cells, starts, strict=True)):
+            inputs = dropout(outputs, self.dropout, rngs[layer]) if layer else outputs
+            outputs, _ = cell.over(inputs, places.segment > 0, start)
+        return outputs
+
+    def _hidden(self, outputs, embedded, context):
+        parts = (outputs, embedded, context) if self.reads_with == 'previous' else (outputs, context)
+        return jnp.tanh(self.readout(jnp.concatenate([part.astype(outputs.dtype) for part in parts], axis=-1)))
+
+    def flops(self, targets: int, entries: int, source_width: int, context_width: int,
+              final_widths: tuple[int, ...]) -> float:
+        """Forward FLOPs of writing T = targets words while reading S = entries of the given width, softmax included."""
+        cell, D = self.cell(self.features), self.features
+        read = context_width * (self.reads_with == 'previous') + D * self.input_feeding
+        parts = D + context_width + self.embedding_features * (self.reads_with == 'previous')
+        word = (cell.flops(self.embedding_features) + (self.layers - 1) * cell.flops(D)
+                + 2.0 * read * cell.gates * D + 2.0 * parts * D + 2.0 * D * self.vocabulary)
+        bridge = sum(2.0 * width * D * len(cell.states) for width in align_at_top(final_widths, self.layers))
+        return (targets * word + bridge * (self.start_state == 'final')
+                + self.reader().flops(targets, entries, D, source_width))
+
+
+def align_at_top(finals: tuple, layers: int) -> list:
+    """One of `finals` for each of `layers`, counted from the top; a deeper decoder repeats the lowest."""
+    return [finals[max(0, len(finals) - layers + layer)] for layer in range(layers)]

@@ -1,0 +1,1 @@
+"""The machinery of ablations: arms, seeds, statistics, card and page."""

@@ -1,0 +1,268 @@
+"""What a study remembers: one JSON line a run in results.jsonl, and what the card and the page need to know besides.
+
+A record is a dictionary. Every run has
+
+    study, task, profile, arm    str         seed  int        run  str: hash of the resolved config
+    status    'finished' or 'failed'         error  None, or one line when failed
+    changes   {dotted key: value}: the declared difference to the base
+    data      str: hash of the data          machine  str     versions  {package: version}     time  str: ISO 8601
+
+and a finished run, where a failed one may have None or nothing at all, has
+
+    parameters, parameters_non_embedding  int
+    flops_per_token       float: forward and backward, for each target token
+    readable_floats       float: floats of source state that a step may read, at the mean source length
+    steps, best_step      int                programs  int: compiled
+    seconds     {'compile', 'train', 'evaluate'}
+    scores      {'accuracy', 'token_error_rate', 'loss', ...} on the test set, none in percent
+    by_length   [{'low', 'high', 'count', 'right'}]: test pairs by source length, both ends inclusive
+    curve       [{'step', 'train_loss', 'dev_loss', 'dev_accuracy'}], None where nothing was measured
+    alignment   None or {'error_rate', 'shift', 'error_rate_shifted'}
+    examples    [{'rule', 'source', 'answer', 'output', 'right', 'weights'}]; source, answer and output are lists of
+                symbols; weights are a list of rows, one for each output symbol, of one weight for each source symbol,
+                where rows and columns may have one more for the end symbol; None where the arm reads no positions
+
+Further keys are kept as they are.
+"""
+
+import itertools
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from research.errors import UserError
+
+
+class Arm(NamedTuple):
+    """One thing that is compared."""
+
+    name: str
+    summary: str      # one line: what it reads
+    control: bool     # is there to be beaten
+    changes: dict     # {dotted key: value}: the declared difference to the base
+
+
+class Finding(NamedTuple):
+    """One expectation of a study, written down before the runs, and what came of it."""
+
+    text: str
+    met: bool | None   # None: the runs that it speaks of have not been made
+    measured: str      # the numbers, '' if there are none
+
+
+class StudyInfo(NamedTuple):
+    """What a card and a page say besides the records."""
+
+    name: str
+    question: str
+    task: str
+    profile: str
+    arms: tuple[Arm, ...]           # in the order of the study; colours follow it
+    findings: tuple[Finding, ...]
+    command: str                    # repeats everything
+    notes: tuple[str, ...]
+
+
+NUMBER = (int, float)
+ALWAYS = {'study': str, 'task': str, 'profile': str, 'arm': str, 'seed': int, 'run': str, 'status': str,
+          'changes': dict, 'data': str, 'machine': str, 'versions': dict, 'time': str}
+FINISHED = {'parameters': int, 'parameters_non_embedding': int, 'flops_per_token': NUMBER, 'readable_floats': NUMBER,
+            'steps': int, 'best_step': int, 'programs': int, 'seconds': dict, 'scores': dict, 'by_length': list,
+            'curve': list, 'examples': list}
+SECONDS = {'compile': NUMBER, 'train': NUMBER, 'evaluate': NUMBER}
+SCORES = {'accuracy': NUMBER, 'token_error_rate': NUMBER, 'loss': NUMBER}
+BUCKET = {'low': int, 'high': int, 'count': int, 'right': int}
+MEASURED = ('train_loss', 'dev_loss', 'dev_accuracy')
+EXAMPLE = {'rule': str, 'source': list, 'answer': list, 'output': list, 'right': bool}
+ALIGNMENT = {'error_rate': NUMBER, 'shift': int, 'error_rate_shifted': NUMBER}
+
+
+def append(path: str | os.PathLike, record: dict) -> None:
+    """Adds one run to a file of records, in one write that has reached the disk when this returns.
+
+    A torn last line (a process was killed while it wrote) is cut off first: its run was never recorded.
+
+    Raises:
+      ValueError: the record breaks the schema, or holds a number that JSON does not have (write None for nan).
+      UserError: the file cannot be written.
+    """
+    fault = next(_faults(record), None)
+    if fault:
+        raise ValueError(f'A record that nobody could read again: {fault}.')
+    line = json.dumps(record, allow_nan=False).encode() + b'\n'
+    try:
+        with open(path, 'ab+') as file:
+            file.seek(0)
+            tail = file.read().rpartition(b'\n')[2]
+            if _torn(tail):
+                file.truncate(file.tell() - len(tail))
+            elif tail:  # a whole record that an editor left without its line end
+                line = b'\n' + line
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(f'{path}: cannot write: {error.strerror}.') from error
+
+
+def read(path: str | os.PathLike) -> list[dict]:
+    """Reads all runs of a file; no file is no runs.
+
+    A torn last line is left out with a word on standard error: its run counts as not made.
+
+    Raises:
+      UserError: a line is damaged, or the same run stands there twice; the message names file and line.
+    """
+    try:
+        with open(path, 'rb') as file:
+            *lines, tail = file.read().split(b'\n')
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f'{path}: cannot read: {error.strerror}.') from error
+    if _torn(tail):
+        print(f'{path}:{len(lines) + 1}: the last line was cut off while it was written; its run counts as not made.',
+              file=sys.stderr)
+    elif tail:
+        lines.append(tail)
+    records, seen = [], {}
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise UserError(f'{path}:{number}: not one JSON object: {error}. Restore or delete the line.') from error
+        fault = next(_faults(record), None)
+        if fault:
+            raise UserError(f'{path}:{number}: {fault}. Restore or delete the line.')
+        run = tuple(record[name] for name in ('study', 'task', 'profile', 'arm', 'seed', 'run'))
+        if run in seen:
+            raise UserError(f'{path}:{number}: arm {record["arm"]!r} seed {record["seed"]} stands already in line '
+                            f'{seen[run]}: a run counts once, delete one of the two.')
+        seen[run] = number
+        records.append(record)
+    return records
+
+
+def select(study: StudyInfo, records: Iterable[dict]) -> dict[str, list[dict]]:
+    """The runs of one study on one task with one profile: {arm: runs by seed}, in the order of the study.
+
+    Runs of other studies, tasks and profiles belong to other cards. An arm without a run has an empty list.
+
+    Raises:
+      UserError: a run belongs to no arm of the study; two runs of an arm share a seed (their configs differ); finished
+        runs were tested on different data.
+    """
+    runs = {arm.name: [] for arm in study.arms}
+    for record in records:
+        if (record['study'], record['task'], record['profile']) != (study.name, study.task, study.profile):
+            continue
+        if record['arm'] not in runs:
+            raise UserError(f'Study {study.name!r} has no arm {record["arm"]!r}, but its records do. It has: '
+                            f'{", ".join(runs)}.')
+        runs[record['arm']].append(record)
+    finished = []
+    for name, own in runs.items():
+        own.sort(key=lambda run: run['seed'])
+        for first, second in itertools.pairwise(own):
+            if first['seed'] == second['seed']:
+                raise UserError(f'Arm {name!r} has two runs of seed {first["seed"]} with different configs, '
+                                f'{first["run"]} and {second["run"]}: compare only one of them.')
+        finished += [run for run in own if run['status'] == 'finished']
+    for run in finished:
+        if run['data'] != finished[0]['data'] or _buckets(run) != _buckets(finished[0]):
+            raise UserError(f'Arm {run["arm"]!r} seed {run["seed"]} was tested on other data or length buckets than '
+                            f'arm {finished[0]["arm"]!r} seed {finished[0]["seed"]}: they cannot be compared.')
+    return runs
+
+
+def _buckets(run):
+    return [(row['low'], row['high'], row['count']) for row in run['by_length']]
+
+
+def _torn(tail):
+    """Whether what stands behind the last line end is the beginning of a record: there, and no JSON."""
+    try:
+        json.loads(tail)
+    except ValueError:
+        return bool(tail)
+    return False
+
+
+def _faults(record):
+    """What is wrong with a record, in phrases; only the first is sure, the others may follow from it."""
+    yield from _field_faults(record, ALWAYS)
+    if record['status'] not in ('finished', 'failed'):
+        yield f"'status' must be 'finished' or 'failed', not {record['status']!r}"
+    elif record['status'] == 'failed':
+        if not isinstance(record.get('error'), str):
+            yield "a failed run must say its 'error'"
+    else:
+        yield from _finished_faults(record)
+
+
+def _finished_faults(record):
+    if record.get('error') is not None:
+        yield "a finished run has no 'error'"
+    if 'alignment' not in record:
+        yield "no 'alignment' (null where no alignment is known)"
+    yield from _field_faults(record, FINISHED)
+    yield from _field_faults(record['seconds'], SECONDS, 'seconds.')
+    yield from _field_faults(record['scores'], SCORES, 'scores.')
+    if record['alignment'] is not None:
+        yield from _field_faults(record['alignment'], ALIGNMENT, 'alignment.')
+    for n, row in enumerate(record['by_length']):
+        where = f'by_length[{n}].'
+        yield from _field_faults(row, BUCKET, where)
+        if not 0 <= row['right'] <= row['count']:
+            yield f"'{where}right' must lie between 0 and the count {row['count']}, not {row['right']}"
+    for n, row in enumerate(record['curve']):
+        where = f'curve[{n}].'
+        yield from _field_faults(row, {'step': int}, where)
+        for name in MEASURED:
+            if name not in row:
+                yield f"no '{where}{name}' (null where it was not measured)"
+            if row[name] is not None:
+                yield from _field_faults(row, {name: NUMBER}, where)
+    for n, row in enumerate(record['examples']):
+        yield from _example_faults(row, f'examples[{n}].')
+
+
+def _example_faults(row, where):
+    yield from _field_faults(row, EXAMPLE, where)
+    for name in ('source', 'answer', 'output'):
+        if not all(isinstance(symbol, str) for symbol in row[name]):
+            yield f"'{where}{name}' must be a list of symbols (text)"
+    if 'weights' not in row:
+        yield f"no '{where}weights' (null where the arm reads no positions)"
+    weights, T, S = row['weights'], len(row['output']), len(row['source'])
+    if weights is None:
+        return
+    if not isinstance(weights, list) or not all(isinstance(line, list) for line in weights):
+        yield f"'{where}weights' must be a list of lists"
+    widths = {len(line) for line in weights}
+    if len(weights) not in (T, T + 1) or len(widths) > 1 or not widths <= {S, S + 1}:
+        yield (f"'{where}weights' must be {T} x {S} (output x source symbols, or one more for the end symbol), not "
+               f'{len(weights)} x {", ".join(map(str, sorted(widths)))}')
+    if not all(_is(weight, NUMBER) for line in weights for weight in line):
+        yield f"'{where}weights' must be finite numbers"
+
+
+def _field_faults(value, fields, where=''):
+    if not isinstance(value, dict):
+        yield f"{where.rstrip('.') or 'a record'} must be a JSON object, not {type(value).__name__}"
+    for name, kind in fields.items():
+        if name not in value:
+            yield f"no '{where}{name}'"
+        if not _is(value[name], kind):
+            kinds = 'a finite number' if kind is NUMBER else f'of type {kind.__name__}'
+            yield f"'{where}{name}' must be {kinds}, not {value[name]!r:.60}"
+
+
+def _is(value, kind):
+    """Like isinstance, but True is not a number, and neither are nan and infinity."""
+    if kind in (int, NUMBER):
+        return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, kind)

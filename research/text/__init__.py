@@ -1,0 +1,1 @@
+"""From files to integers: corpora, vocabularies, batches of few shapes. Imports no jax."""

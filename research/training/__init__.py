@@ -1,0 +1,1 @@
+"""State, loss, step, loop, checkpoints and reports of one run."""

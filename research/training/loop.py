@@ -1,0 +1,70 @@
+"""The training loop, and the programs it runs: one for each shape of batch, all compiled before the first step."""
+
+import time
+from collections.abc import Callable, Iterable
+
+import jax
+import numpy as np
+
+from research.errors import UserError
+from research.shapes import Batch, Places
+from research.training.state import State
+from research.training.step import Metrics
+
+Hook = Callable[[int, State, Metrics], None]
+
+
+class Programs:
+    """A function of (tree, batch) compiled once for each shape of batch, and never again.
+
+    Calling it with a batch of any other shape raises KeyError: the number of programs is known before training.
+
+    Attributes:
+      seconds: spent compiling.
+      shapes: (B, S, T) of each program.
+    """
+
+    def __init__(self, function: Callable, tree, shapes: Iterable[tuple[int, int, int]], *, donate: bool,
+                 progress: Callable[[str], None] = lambda text: None):
+        """Compiles `function` for trees like `tree` and batches of each of the shapes (B, S, T)."""
+        self.shapes = tuple(shapes)
+        self._programs = {}
+        jitted = jax.jit(function, donate_argnums=(0,) if donate else ())
+        begin = time.perf_counter()
+        for number, (B, S, T) in enumerate(self.shapes):
+            progress(f'compiling program {number + 1} of {len(self.shapes)}: batch {B}, source {S}, target {T}')
+            self._programs[(B, S), (B, T)] = jitted.lower(tree, blank_batch(B, S, T)).compile()
+        self.seconds = time.perf_counter() - begin
+
+    def __len__(self) -> int:
+        return len(self._programs)
+
+    def __call__(self, tree, batch: Batch):
+        return self._programs[batch.source.shape, batch.inputs.shape](tree, batch)
+
+
+def blank_batch(B: int, S: int, T: int) -> Batch:
+    """A batch of this shape with nothing in it: what a program is compiled for."""
+    def zeros(length):
+        return np.zeros((B, length), np.int32)
+    return Batch(zeros(S), Places(zeros(S), zeros(S)), zeros(T), zeros(T), Places(zeros(T), zeros(T)))
+
+
+def train(state: State, batches: Iterable[Batch], step: Callable[[State, Batch], tuple[State, Metrics]], steps: int,
+          hooks: Iterable[Hook]) -> State:
+    """Updates the state until `steps` updates have been made; after each, every hook gets (step, state, metrics).
+
+    Nothing here waits for the device; a hook that reads a number does. `batches` begins at the state's own position.
+    """
+    position = int(state.step)
+    if position < steps:
+        for batch in batches:
+            state, metrics = step(state, batch)
+            position += 1
+            for hook in hooks:
+                hook(position, state, metrics)
+            if position == steps:
+                break
+        else:
+            raise UserError(f'the data ended after {position} of {steps} steps')
+    return state

@@ -1,0 +1,58 @@
+"""Cross-entropy over real tokens, computed a few rows at a time."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from research.shapes import Array
+
+
+def cross_entropy(hidden: Array, logits: Callable[[Array], Array], targets: Array, real: Array, *,
+                  label_smoothing: float = 0.0, chunk: int = 4096) -> tuple[Array, Array]:
+    """The summed cross-entropy of the real targets, and how many there are.
+
+        loss = - sum over real (b, t) of sum_v q[v] log softmax(logits(hidden[b, t]))[v]
+        q[v] = (1 - smoothing) [v = target] + smoothing / V
+
+    Rows are taken in chunks whose scores are made again in the backward pass, so no [B, T, V] is ever kept. Padding
+    changes nothing: its rows count zero.
+
+    Args:
+      hidden: [B, T, D].
+      logits: [R, D] -> [R, V].
+      targets: int32 [B, T].
+      real: boolean [B, T]; False at padding.
+      label_smoothing: in [0, 1).
+      chunk: most rows (B x T flattened) at a time.
+
+    Returns:
+      The sum [] and the count [], float32; both 0 if nothing is real.
+
+    Source: label smoothing: Szegedy et al. 2016, section 7 (uniform over all V symbols). Differs: none.
+    """
+    count = hidden.shape[0] * hidden.shape[1]
+    chunks = max(1, -(-count // chunk))
+    size = -(-count // chunks)
+
+    def parts(array, *tail):
+        rows = array.reshape(count, *tail)
+        rows = jnp.pad(rows, ((0, chunks * size - count),) + ((0, 0),) * len(tail))
+        return rows.reshape(chunks, size, *tail)
+
+    def add(total, part):
+        rows, answers, counted = part
+        scores = logits(rows)
+        losses = optax.softmax_cross_entropy_with_integer_labels(scores, answers)
+        if label_smoothing:
+            uniform = jax.nn.logsumexp(scores, axis=-1) - jnp.mean(scores, axis=-1)
+            losses = (1.0 - label_smoothing) * losses + label_smoothing * uniform
+        return total + jnp.sum(jnp.where(counted, losses, 0.0)), None
+
+    split = parts(hidden, hidden.shape[-1]), parts(targets), parts(real)
+    if chunks == 1:
+        total, _ = add(jnp.zeros((), jnp.float32), jax.tree.map(lambda part: part[0], split))
+    else:
+        total, _ = jax.lax.scan(jax.checkpoint(add), jnp.zeros((), jnp.float32), split)
+    return total, jnp.sum(real).astype(jnp.float32)

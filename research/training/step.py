@@ -1,0 +1,55 @@
+"""One update, and one measurement, as pure functions of a state and a batch."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from research.models import contract
+from research.shapes import Array, Batch
+from research.training.loss import cross_entropy
+from research.training.state import State
+
+Metrics = dict[str, Array]
+
+
+def train_step(model: contract.EncoderDecoder, optimiser: optax.GradientTransformation, *, label_smoothing: float = 0.0,
+               chunk: int = 4096) -> Callable[[State, Batch], tuple[State, Metrics]]:
+    """Makes the pure function (state, batch) -> (state, metrics) of one update.
+
+    The gradient is that of the summed loss over real tokens divided by their count, so neither padding nor the size of
+    a bucket changes it. Dropout at step k uses fold_in(state.rng, k).
+
+    Metrics, scalars: `loss` (a token, with smoothing and penalties), `tokens` (real targets), `gradient_norm` (before
+    clipping).
+    """
+    def step(state: State, batch: Batch) -> tuple[State, Metrics]:
+        rng = jax.random.fold_in(state.rng, state.step)
+
+        def loss(params):
+            encode_rng, decode_rng = jax.random.split(rng)
+            memory = contract.encode(model, params, batch.source, batch.source_places, encode_rng)
+            decoded = contract.decode(model, params, memory, batch.inputs, batch.target_places, decode_rng)
+            total, count = cross_entropy(decoded.hidden, lambda rows: contract.logits(model, params, rows),
+                                         batch.targets, batch.target_places.segment > 0,
+                                         label_smoothing=label_smoothing, chunk=chunk)
+            return (total + decoded.penalty) / jnp.maximum(count, 1.0), count
+
+        (value, count), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+        updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {'loss': value, 'tokens': count, 'gradient_norm': optax.tree.norm(gradient)}
+        return State(state.step + 1, params, optimiser_state, state.rng), metrics
+    return step
+
+
+def measure_step(model: contract.EncoderDecoder, *, chunk: int = 4096) -> Callable[[contract.Params, Batch], Metrics]:
+    """Makes the pure function (params, batch) -> summed loss and token count: no dropout, no smoothing."""
+    def measure(params: contract.Params, batch: Batch) -> Metrics:
+        memory = contract.encode(model, params, batch.source, batch.source_places)
+        decoded = contract.decode(model, params, memory, batch.inputs, batch.target_places)
+        total, count = cross_entropy(decoded.hidden, lambda rows: contract.logits(model, params, rows),
+                                     batch.targets, batch.target_places.segment > 0, chunk=chunk)
+        return {'loss': total, 'tokens': count}
+    return measure
