@@ -56,7 +56,8 @@ class Run(NamedTuple):
         identity = build.identity(config, source, target)
         found = Checkpoints(folder / 'best', keep=2, identity=identity).restore(build.abstract_params(model))
         if found is None:
-            raise UserError(f'{workdir} holds no parameters yet: the first are kept after training.evaluate_every steps')
+            raise UserError(f'{workdir} holds no parameters yet: the first are kept after training.evaluate_every '
+                            'steps')
         return cls(folder.name, config, model, source, target, found[1], found[0])
 
     def translator(self, beams: int | None = None, with_weights: bool = False) -> Translator:
@@ -88,7 +89,8 @@ def alignment_scores(model: EncoderDecoder, params: Params, source: Vocabulary, 
     The right answers are given to the decoder (forced), and heads and layers are averaged; the end symbol is left out.
 
     Returns:
-      error_rate; shift, the constant offset that explains most links; error_rate_shifted, with it. None without weights.
+      error_rate; shift, the constant offset that explains most links; error_rate_shifted, with it. None where the
+      model returns no weights.
     """
     ids = [(source.encode(pair.source), target.encode(pair.target)) for pair in pairs]
     buckets = choose_buckets([(len(left), len(right)) for left, right in ids], 4)

@@ -33,6 +33,7 @@ class FeedForward(nn.Module):
         """Inputs [B, S, D] -> [B, S, D]."""
         return self.outer(dropout(nn.relu(self.inner(inputs)), self.dropout, rng))
 
+    @nn.nowrap
     def flops(self) -> float:
         """Forward FLOPs a position."""
         return 4.0 * self.features * self.hidden

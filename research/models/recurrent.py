@@ -51,6 +51,7 @@ class RecurrentEncoder(nn.Module):
         self.forwards = [self.cell(self._width()) for _ in range(self.layers)]
         self.backwards = [self.cell(self._width()) for _ in range(self.layers)] if self.bidirectional else []
 
+    @nn.nowrap
     def _width(self) -> int:
         return self.features // 2 if self.bidirectional else self.features
 
@@ -69,10 +70,12 @@ class RecurrentEncoder(nn.Module):
             finals.append(jnp.concatenate(state, axis=-1).astype(outputs.dtype))
         return Encoded(outputs, places, finals[-1], tuple(finals))
 
+    @nn.nowrap
     def final_widths(self) -> tuple[int, ...]:
         """Widths of `finals`, bottom to top."""
         return (self.features * len(self.cell(self._width()).states),) * self.layers
 
+    @nn.nowrap
     def flops(self, entries: int) -> float:
         """Forward FLOPs of reading S = entries source positions."""
         cell, directions = self.cell(self._width()), 2 if self.bidirectional else 1
@@ -105,15 +108,15 @@ class RecurrentDecoder(nn.Module):
                                 hidden_t = tanh(W [s_t; c_t])
         input_feeding:          the cell also reads hidden_{t-1}, zero before the first word
 
-    A query is the top layer's state; c_t enters the bottom layer. The layers start from `tanh(W final)` of the encoder's
-    layers, aligned at the top; a decoder deeper than its encoder repeats the lowest. With reader `none` the context has
+    A query is the top layer's state; c_t enters the bottom layer. The layers start from `tanh(W final)` of the
+    encoder's layers, aligned at the top; a decoder deeper than its encoder repeats the lowest. With reader `none` the context has
     width 0 and the start is all that the decoder knows; with `fixed_context` and `previous` this is Cho's decoder.
     With `current` and no input feeding nothing read feeds back, and all positions are read in one call.
 
     Source: previous: Bahdanau 2015, arXiv:1409.0473, appendix A.2.2, and Cho 2014, arXiv:1406.1078, section 2.3;
     current and input feeding: Luong 2015, arXiv:1508.04025, sections 3 and 3.3; start only: Sutskever 2014,
-    arXiv:1409.3215. Differs: `tanh` in place of Bahdanau's and Cho's maxout; the start is computed from both directions,
-    where Bahdanau takes the backward one; Sutskever's copies the state unchanged and has no hidden layer before the
+    arXiv:1409.3215. Differs: `tanh` in place of Bahdanau's and Cho's maxout; the start is computed from both
+    directions, where Bahdanau takes the backward one; Sutskever's copies the state unchanged and has no hidden layer before the
     softmax.
 
     Attributes:
@@ -251,6 +254,7 @@ class RecurrentDecoder(nn.Module):
         parts = (outputs, embedded, context) if self.reads_with == 'previous' else (outputs, context)
         return jnp.tanh(self.readout(jnp.concatenate([part.astype(outputs.dtype) for part in parts], axis=-1)))
 
+    @nn.nowrap
     def flops(self, targets: int, entries: int, source_width: int, context_width: int,
               final_widths: tuple[int, ...]) -> float:
         """Forward FLOPs of writing T = targets words while reading S = entries of the given width, softmax included."""

@@ -123,10 +123,12 @@ class TransformerEncoder(nn.Module):
         summary = summarise(outputs, places, self.summarise)
         return Encoded(outputs, places, summary, (summary,))
 
+    @nn.nowrap
     def final_widths(self) -> tuple[int, ...]:
         """Widths of `finals`."""
         return (self.features,)
 
+    @nn.nowrap
     def flops(self, entries: int) -> float:
         """Forward FLOPs of reading S = entries source positions."""
         network = FeedForward(self.features, self.hidden).flops()
@@ -296,6 +298,7 @@ class TransformerDecoder(nn.Module):
         weights = None if not weights or weights[0] is None else jnp.concatenate(weights, axis=1)
         return outputs, weights, tuple(mixed_carries), tuple(read_carries)
 
+    @nn.nowrap
     def flops(self, targets: int, entries: int, source_width: int, context_width: int,
               final_widths: tuple[int, ...]) -> float:
         """Forward FLOPs of writing T = targets words while reading S = entries of the given width, softmax included."""

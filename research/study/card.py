@@ -99,9 +99,7 @@ def card(study: StudyInfo, records: Iterable[dict]) -> str:
     buckets, by_length = lengths(standings)
     if buckets:
         parts += ['## Accuracy by source length', 'Mean over runs in percent; lowest and highest run in brackets.',
-                  _table(['source length', 'test pairs', *by_length], [
-                      [span(bucket), count(bucket['count']), *[_cell(rates[n]) for rates in by_length.values()]]
-                      for n, bucket in enumerate(buckets)])]
+                  _table(['source length', 'test pairs', *by_length], length_rows(buckets, by_length))]
     aligned = [[standing.arm.name, *row] for standing in standings if (row := alignment(standing))]
     if aligned:
         parts += ['## Alignment', _table(['arm', *ALIGNMENT], aligned)]
@@ -119,12 +117,12 @@ def console_table(study: StudyInfo, records: Iterable[dict]) -> Table:
     """The ranking as a table for a rich console. Raises UserError as `records.select` does."""
     standings = ranking(study, records)
     table = Table(title=Text(f'{study.name}: {study.task}, {study.profile}'))
-    shown = [n for n, heading in enumerate(RANKING) if heading != 'interquartile mean']  # the terminal is narrow
-    for n in shown:
-        table.add_column(RANKING[n], justify='right' if 'arm' not in RANKING[n] else 'left')
+    for heading in ('arm', 'runs', 'accuracy %', 'sd', 'interval or runs', 'loss'):
+        table.add_column(heading, no_wrap=heading == 'arm')
     for place, standing in enumerate(standings, 1):
-        cells = ranking_row(place, standing)
-        table.add_row(*[Text(cells[n]) for n in shown])  # Text: square brackets in it are no markup
+        _, name, runs, accuracy, sd, spread, _, every, _, loss = ranking_row(place, standing)
+        cells = (name, runs, accuracy, sd, spread if spread != '–' else every, loss)
+        table.add_row(*map(Text, cells))  # Text: square brackets in it are no markup
     return table
 
 
@@ -143,7 +141,7 @@ def ranking_row(place: int, standing: Standing) -> list[str]:
     middle = number(100 * scores['interquartile_mean'])
     return [str(place), name, standing.state, number(100 * scores['mean']),
             '–' if scores['sd'] is None else number(100 * scores['sd']), interval(scores['interval']) or '–',
-            f'{middle} [{interval(scores["interquartile_interval"])}]' if scores['interval'] else middle,
+            f'{middle} ({interval(scores["interquartile_interval"])})' if scores['interval'] else middle,
             ', '.join(number(100 * value) for value in scores['values']), number(100 * token_error_rate),
             f'{loss:.3f}']
 
@@ -168,6 +166,12 @@ def lengths(standings: list[Standing]) -> tuple[list[dict], dict[str, list[tuple
                      if bucket['count'] else None for n, bucket in enumerate(buckets)]
             by_length[standing.arm.name] = [row and (mean(row), min(row), max(row)) for row in rates]
     return buckets, by_length
+
+
+def length_rows(buckets: list[dict], by_length: dict) -> list[list[str]]:
+    """What `lengths` returned as rows of a table: source length, test pairs, one cell an arm."""
+    return [[span(bucket), count(bucket['count']), *[mean_and_range(rates[n]) for rates in by_length.values()]]
+            for n, bucket in enumerate(buckets)]
 
 
 ALIGNMENT = ('alignment error %', 'best shift of each run', 'error % after it')
@@ -220,6 +224,14 @@ def environment(standings: list[Standing]) -> dict[str, list[str]]:
     return named | ({'runs made': [' to '.join(dict.fromkeys([days[0], days[-1]]))]} if days else {})
 
 
+def mean_and_range(rates: tuple[float, float, float] | None) -> str:
+    """(0.71, 0.7, 0.72) -> '71.0 (70.0 to 72.0)', in percent; '71.0' when the ends are the same, '–' for None."""
+    if rates is None:
+        return '–'
+    middle, low, high = (number(100 * rate) for rate in rates)
+    return middle if low == high else f'{middle} ({low} to {high})'
+
+
 def percent(value: float) -> str:
     """0.7123 -> '71.2 %'."""
     return f'{number(100 * value)} %'
@@ -251,13 +263,6 @@ def plural(amount: int, noun: str) -> str:
 def span(bucket: dict) -> str:
     """The lengths of a bucket: '4–6', or '4' when it is only one."""
     return str(bucket['low']) if bucket['low'] == bucket['high'] else f'{bucket["low"]}–{bucket["high"]}'
-
-
-def _cell(rates):
-    if rates is None:
-        return '–'
-    middle, low, high = (number(100 * rate) for rate in rates)
-    return middle if low == high else f'{middle} [{low}, {high}]'
 
 
 def _text(text):

@@ -19,7 +19,6 @@ from research.study.card import (
     RANKING,
     SCORE,
     VERDICTS,
-    Standing,
     alignment,
     answer,
     changes,
@@ -27,8 +26,8 @@ from research.study.card import (
     count,
     environment,
     interval,
+    length_rows,
     lengths,
-    number,
     percent,
     ranking,
     ranking_row,
@@ -38,10 +37,12 @@ from research.study.card import (
 from research.study.records import StudyInfo
 from research.study.statistics import LEVEL, mean
 
-# Okabe and Ito's colours for every kind of colour vision, without yellow (white paper swallows it); last the text's own.
+# Okabe and Ito's colours for every kind of colour vision, without yellow (paper swallows it); last the text's own.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#E69F00', '#CC79A7', '#56B4E9', 'var(--ink)')
 DASHES = ('none', '8 3', '2 3', '9 3 2 3', '5 2')
-MARKERS = ('M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z', 'M-3.6-3.6h7.2v7.2h-7.2z', 'M0-4.8L4.6 3.4H-4.6z', 'M0-5L5 0L0 5L-5 0z')
+MARKERS = ('M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z', 'M-3.6-3.6h7.2v7.2h-7.2z', 'M0-4.8L4.6 3.4H-4.6z',
+           'M0-5L5 0L0 5L-5 0z')
+END = '¶'  # stands for the end symbol beside a heat-map; every font has it
 
 
 def write(path: str | os.PathLike, study: StudyInfo, records: Iterable[dict]) -> None:
@@ -66,7 +67,9 @@ def page(study: StudyInfo, records: Iterable[dict]) -> str:
     standings = ranking(study, records)
     order = {arm.name: n for n, arm in enumerate(study.arms)}
     by_study = sorted(standings, key=lambda standing: order[standing.arm.name])
+    # The policy lets the page load nothing and run no script but the one below: a word cannot become code.
     hashed = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{hashed}'"
     sections = (
         ('ranking', 'Ranking', _ranking(standings, order)),
         ('lengths', 'Accuracy by source length', _lengths(by_study)),
@@ -76,14 +79,13 @@ def page(study: StudyInfo, records: Iterable[dict]) -> str:
         ('expectations', 'Expectations', _expectations(study)),
         ('repeat', 'How to repeat', _repeat(study, by_study)),
     )
-    # The policy lets the page load nothing and run no script but the one below: a word cannot become code.
     return f'''<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{hashed}'">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{escape(study.name)}: {escape(study.question)}</title>
 <style>{STYLE}{_arm_style(study)}{_choice_style(by_study)}</style>
 </head>
@@ -91,7 +93,7 @@ def page(study: StudyInfo, records: Iterable[dict]) -> str:
 <header>
 <p class="eyebrow">Study {escape(study.name)} · task {escape(study.task)} · profile {escape(study.profile)}</p>
 <h1>{escape(study.question)}</h1>
-<p class="answer">{escape(answer(standings))}</p>
+<p class="answer">{escape(answer(standings)).replace(' %', '&nbsp;%')}</p>
 <nav aria-label="Sections">{''.join(f'<a href="#{name}">{title}</a>' for name, title, _ in sections)}</nav>
 </header>
 {_legend(study)}
@@ -127,18 +129,19 @@ def _strip(standing, n):
     if scores:
         if scores['interval']:
             low, high = (100 * end for end in scores['interval'])
-            marks += f'<line class="bar" x1="{low:.2f}%" x2="{high:.2f}%" y1="50%" y2="50%"/>'
+            marks += f'<line class="bar" x1="{low:.2f}%" x2="{high:.2f}%" y1="34%" y2="34%"/>'
         for run in standing.finished:
             score = run['scores'][SCORE]
-            marks += (f'<circle class="run" cx="{100 * score:.2f}%" cy="50%" r="3.5"><title>seed {run["seed"]}: '
+            marks += (f'<circle class="run" cx="{100 * score:.2f}%" cy="72%" r="3.5"><title>seed {run["seed"]}: '
                       f'{percent(score)}</title></circle>')
-        marks += _marker(n, 100 * scores['mean'], 50, f'mean {percent(scores["mean"])}', 'large')
+        marks += _marker(n, 100 * scores['mean'], 34, f'mean {percent(scores["mean"])}', 'large')
         failed = f' <b class="missing">{len(standing.failed)} failed</b>' if standing.failed else ''
         value = f'<b>{percent(scores["mean"])}</b>{failed}'
     tag = '<span class="tag">control</span>' if standing.arm.control else ''
     return (f'<div class="strip arm{n}"><div class="who"><b>{escape(standing.arm.name)}</b>{tag}'
             f'<small>{escape(standing.arm.summary)}</small></div>'
-            f'<svg role="img" aria-label="{escape(standing.arm.name)}: {escape(_spoken(standing))}">{marks}</svg>'
+            f'<div class="track"><svg role="img" aria-label="{escape(standing.arm.name)}: '
+            f'{escape(_spoken(standing))}">{marks}</svg></div>'
             f'<div class="value">{value}</div></div>')
 
 
@@ -153,7 +156,8 @@ def _spoken(standing):
 def _failures(rows):
     if not rows:
         return ''
-    return f'<h3>Failed runs</h3><p>They count and are not replaced.</p>{_table(("arm", "seed", "error"), rows, (0, 2))}'
+    return ('<h3>Failed runs</h3><p>They count and are not replaced.</p>'
+            + _table(('arm', 'seed', 'error'), rows, words=(0, 2)))
 
 
 def _lengths(standings):
@@ -175,18 +179,9 @@ def _lengths(standings):
     ticks = [(x, span(bucket), count(bucket['count'])) for x, bucket in enumerate(buckets)]
     chart = _chart(lines, bands, marks, (-0.25, last + 0.25), (0, 1), ticks, _shares(), ends,
                    'Accuracy by source length, one line an arm; the table below holds the numbers')
-    rows = [[span(bucket), count(bucket['count']), *[_rates(rates[n]) for rates in by_length.values()]]
-            for n, bucket in enumerate(buckets)]
     return f'''<figure class="wide"><figcaption><b>Exactly right, %</b> Line: mean over runs. Band: lowest to highest
 run.</figcaption>{chart}<p class="axis">source length in symbols; below it the number of test pairs</p></figure>
-{_table(('source length', 'test pairs', *by_length), rows, words=(0,), fold='The same in numbers')}'''
-
-
-def _rates(rates):
-    if rates is None:
-        return '–'
-    middle, low, high = (number(100 * rate) for rate in rates)
-    return middle if low == high else f'{middle} [{low}, {high}]'
+{_table(('source length', 'test pairs', *by_length), length_rows(buckets, by_length), (0,), 'The same in numbers')}'''
 
 
 def _learning(standings):
@@ -232,16 +227,18 @@ def _attention(standings):
         chips = ''
         for m, run in enumerate(standing.finished):
             first = ' checked' if (n, m) == _first_choice(standings) else ''
-            chips += (f'<label><input type="radio" name="shown" id="pick{n}-{m}"{first} '
-                      f'aria-label="{escape(standing.arm.name)}, seed {run["seed"]}"><span>{run["seed"]}</span></label>')
+            spoken = f'{escape(standing.arm.name)}, seed {run["seed"]}'
+            chips += (f'<label><input type="radio" name="shown" id="pick{n}-{m}"{first} aria-label="{spoken}">'
+                      f'<span>{run["seed"]}</span></label>')
             panels += _panel(standing, run, n, m)
         chips += ''.join(f'<span class="missing">{run["seed"]} failed</span>' for run in standing.failed)
         choices += (f'<div class="choice arm{n}"><span>{_swatch(n)}{escape(standing.arm.name)}</span>'
                     f'<span class="chips">{chips or "<span class=missing>not run</span>"}</span></div>')
     rows = [[standing.arm.name, *row] for standing in standings if (row := alignment(standing))]
-    known = _table(('arm', *ALIGNMENT), rows, words=(0,)) if rows else ''
-    return f'''<p>Rows are what was written, columns the source, a dark cell is a position that is read. Point at a cell,
-or focus a map and use the arrow keys, for its weight.</p>
+    known = '<h3>Against the known alignment</h3>' + _table(('arm', *ALIGNMENT), rows, words=(0,)) if rows else ''
+    return f'''<p>Rows are what was written, columns the source, {END} the end symbol. A cell is the weight of one
+position: <span class="scales">0 <span class="ramp"></span> 1</span>. Point at it, or focus a map and use the arrow
+keys, to read it.</p>
 <fieldset class="choices"><legend>Arm and seed</legend>{choices}</fieldset>
 {panels}{known}'''
 
@@ -256,18 +253,20 @@ def _first_choice(standings):
 
 
 def _panel(standing, run, n, m):
-    examples = run['examples']
+    examples = sorted(run['examples'], key=lambda example: len(example['source']))
+    letters = all(len(symbol) == 1 for example in examples for symbol in example['answer'] + example['output'])
     right = sum(example['right'] for example in examples)
-    cards = ''.join(map(_example, examples)) or '<p class="missing">No example was kept of this run.</p>'
+    cards = ''.join(_example(example, letters) for example in examples)
     return f'''<div class="panel arm{n}" id="panel{n}-{m}">
 <h3>{_swatch(n)}{escape(standing.arm.name)}, seed {run['seed']}
 <small>{percent(run['scores'][SCORE])} of the test set; {right} of these {len(examples)}</small></h3>
-<div class="maps">{cards}</div></div>
+<div class="maps">{cards or '<p class="missing">No example of this run was kept.</p>'}</div></div>
 '''
 
 
-def _example(example):
-    source, output, wanted = (_line(example[key]) for key in ('source', 'output', 'answer'))
+def _example(example, letters):
+    source = _line(example['source'], all(len(symbol) == 1 for symbol in example['source']))
+    output, wanted = (_line(example[key], letters) for key in ('output', 'answer'))
     mark = '<span class="right">✓ right</span>' if example['right'] else '<span class="wrong">✗ wrong</span>'
     answered = '' if example['right'] else f'<div><dt>answer</dt><dd>{wanted}</dd></div>'
     if example['weights'] is None:
@@ -286,13 +285,13 @@ def _heat(example):
     columns = _axis(example['source'], len(weights[0]))
     rows = _axis(example['output'], len(weights))
     size = 'small' if len(columns) > 14 else ''
-    tall = ' tall' if max(map(len, columns)) > 2 else ''
-    head = ''.join(f'<th scope="col"><bdi>{escape(symbol)}</bdi>' for symbol in columns)
+    head = ''.join(f'<th scope="col"{" class=tall" if len(symbol) > 2 else ""}><bdi>{escape(symbol)}</bdi>'
+                   for symbol in columns)
     body = ''.join(f'<tr><th scope="row"><bdi>{escape(symbol)}</bdi>{"".join(map(_weight, row))}'
                    for symbol, row in zip(rows, weights))
-    # Cells that are zero stay empty, and end tags that HTML does not need are left out: pages hold thousands of cells.
-    return (f'<div class="scroll"><table class="heat {size}{tall}" tabindex="0" aria-label="Attention weights; the arrow '
-            f'keys read them"><thead><tr><td>{head}<tbody>{body}</table></div>'
+    # A page holds thousands of cells: those that are zero stay empty, and HTML does not need their end tags.
+    return (f'<div class="scroll"><table class="heat {size}" tabindex="0" aria-label="Attention weights; the '
+            f'arrow keys read them"><thead><tr><td>{head}<tbody>{body}</table></div>'
             '<output aria-live="polite">&nbsp;</output>')
 
 
@@ -304,12 +303,12 @@ def _weight(value):
 
 
 def _axis(symbols, length):
-    return [symbol.strip() or '␣' for symbol in symbols] + ['⏹'] * (length - len(symbols))
+    return [symbol.strip() or '␣' for symbol in symbols] + [END] * (length - len(symbols))
 
 
-def _line(symbols):
-    """Symbols as a line: letters side by side, longer symbols with spaces between them."""
-    line = ('' if all(len(symbol) == 1 for symbol in symbols) else ' ').join(symbols)
+def _line(symbols, letters):
+    """Symbols as a line: letters side by side, others with spaces between them."""
+    line = ('' if letters else ' ').join(symbols)
     return f'<bdi>{escape(line)}</bdi>' if line.strip() else '<i>nothing</i>'
 
 
@@ -323,10 +322,12 @@ def _differences(standings):
         marks = [(n, x, standing.scores['mean'], f'{standing.arm.name}: {costs(standing)[3]} floats, '
                   f'{percent(standing.scores["mean"])}') for n, x, standing in points]
         ticks = [(0, '0', ''), *[(math.log10(1 + 10 ** power), short(10 ** power), '') for power in range(1, last + 1)]]
-        chart = _chart([], [], marks, (-0.1, last + 0.1), (0, 1), ticks, _shares(), [],
+        ends = [(n, standing.scores['mean'], standing.arm.name) for n, _, standing in points]
+        chart = _chart([], [], marks, (-0.1, last + 0.1), (0, 1), ticks, _shares(), ends,
                        'Accuracy against the floats of source state that a step may read')
-        figure = f'''<figure><figcaption><b>Accuracy, %, against what a step may read</b> One marker an arm.</figcaption>
-{chart}<p class="axis">floats of source state readable at each step, at the mean source length; logarithmic</p></figure>'''
+        figure = f'''<figure><figcaption><b>Exactly right, %, against what a step may read</b> One marker an arm, at the
+mean of its runs.</figcaption>{chart}<p class="axis">floats of source state readable at each step, at the mean source
+length; logarithmic</p></figure>'''
     return figure + _table(('arm', 'declared changes', *COSTS), rows, words=(0, 1))
 
 
@@ -386,14 +387,25 @@ def _chart(lines, bands, marks, x_range, y_range, x_ticks, y_ticks, ends, label)
     inner += ''.join(f'<path class="series {kind} arm{n}" d="{path(points)}"/>'
                      for n, kind, points in sorted(lines, key=lambda line: line[1] == 'mean'))
     dots = ''.join(_marker(n, across(x), down(y), text) for n, x, y, text in marks)
-    names, lowest = '', -100.0
-    for n, y, name in sorted(ends, key=lambda end: -end[1]):  # from the top down, none on top of the one before
-        lowest = max(down(y), lowest + 5)
-        names += (f'<g class="series arm{n}"><text class="end" x="100%" dx="14" y="{lowest:.2f}%" dy=".35em">'
-                  f'{escape(name)}</text></g>')
+    names = ''
+    ends = sorted(ends, key=lambda end: -end[1])
+    for (n, _, name), y in zip(ends, _apart([down(y) for _, y, _ in ends], 5)):
+        names += (f'<svg class="series name arm{n}" x="100%" y="{y:.2f}%" overflow="visible"><path class="mark" '
+                  f'transform="translate(12)" d="{MARKERS[n % len(MARKERS)]}"/>'
+                  f'<text class="end" x="22" dy=".35em">{escape(name)}</text></svg>')
     return (f'<svg class="plot{" named" if ends else ""}" role="img" aria-label="{escape(label)}">{outer}'
             f'<svg width="100%" height="100%" viewBox="0 0 100 100" preserveAspectRatio="none">{inner}</svg>'
             f'{dots}{names}</svg>')
+
+
+def _apart(heights, gap):
+    """Heights in percent from the top, sorted, moved as little as needed to stand `gap` apart and end at 100."""
+    moved = []
+    for height in heights:
+        moved.append(max(height, moved[-1] + gap) if moved else height)
+    for n in reversed(range(len(moved))):
+        moved[n] = min(moved[n], 100 if n == len(moved) - 1 else moved[n + 1] - gap)
+    return moved
 
 
 def _marker(n, x, y, text, size=''):
@@ -413,13 +425,13 @@ def _legend(study):
 
 
 def _table(headings, rows, words=(), fold=''):
-    """A table; columns in `words` hold words and stand left, the others numbers. `fold` is the title of a closed one."""
+    """A table; columns in `words` hold words and stand left, the others numbers. `fold`: the title of a closed one."""
     sides = ['' if n in words else ' class="n"' for n in range(len(headings))]
     head = ''.join(f'<th scope="col"{side}>{escape(text)}</th>' for side, text in zip(sides, headings))
     body = ''.join(f'<tr>{"".join(f"<td{side}>{escape(cell)}</td>" for side, cell in zip(sides, row))}</tr>'
                    for row in rows)
-    table = (f'<div class="scroll" role="region" aria-label="{escape(fold or "table")}" tabindex="0"><table class="data">'
-             f'<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
+    table = (f'<div class="scroll" role="region" aria-label="{escape(fold or "table")}" tabindex="0">'
+             f'<table class="data"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
     return f'<details><summary>{escape(fold)}</summary>{table}</details>' if fold else table
 
 
@@ -464,6 +476,7 @@ h1{margin:0;max-width:26ch;font-size:clamp(1.75rem,4.6vw,3rem);line-height:1.12;
 nav{display:flex;flex-wrap:wrap;gap:.25rem 1.25rem;font-size:.9375rem}
 a{color:var(--link);text-underline-offset:.2em}
 section{margin-top:3.5rem;padding-top:1.25rem;border-top:1px solid var(--rule)}
+section:first-child{margin-top:.75rem;border:0}
 h2{margin:0 0 1rem;font-size:1.5rem;line-height:1.2;letter-spacing:-.01em}
 h3{margin:1.75rem 0 .75rem;font-size:1.0625rem}
 h3 small,figcaption,.axis,.who small,.findings small{color:var(--soft);font-weight:400;font-size:.875rem}
@@ -492,19 +505,21 @@ path.run{stroke-width:1;stroke-opacity:.45}
 .plot text.end{text-anchor:start;fill:var(--ink)}
 .plot text.second{font-size:.75rem}
 .wide .plot{height:24rem;margin-bottom:3.4rem}
-.wide .plot.named{width:calc(100% - 12.5rem);margin-right:9.5rem}
+.plot.named{width:calc(100% - 12.5rem);margin-right:9.5rem}
 .axis{margin:0 0 0 3rem}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,21rem),1fr));gap:1.5rem 2rem}
 .strips{margin:1rem 0 2rem}
 .strip,.scale{display:grid;grid-template-columns:minmax(9rem,17rem) 1fr 8.5rem;align-items:center;column-gap:1.25rem}
 .strip{border-top:1px solid var(--rule)}
-.strip svg{width:100%;height:100%;min-height:3.2rem}
+.track{align-self:stretch;position:relative;min-height:3.75rem}
+.track>svg{position:absolute;width:100%;height:100%}
 .strip circle.run{fill:var(--c);fill-opacity:.35;stroke-width:1}
 .strip .bar{stroke-width:7;stroke-opacity:.35}
 .strip .large{transform:scale(1.5)}
 .who{padding:.5rem 0;line-height:1.3}
 .who small{display:block}
-.tag{margin-left:.5rem;padding:0 .4rem;border:1px solid var(--rule);border-radius:1rem;color:var(--soft);font-size:.75rem}
+.tag{margin-left:.5rem;padding:0 .4rem;border:1px solid var(--rule);border-radius:1rem;color:var(--soft);
+font-size:.75rem}
 .value{line-height:1.3}
 .value .missing{display:block;font-size:.8125rem}
 .scale{border-top:1px solid var(--rule)}
@@ -520,9 +535,11 @@ table{border-collapse:collapse}
 details{margin-top:1rem}
 summary{cursor:pointer;color:var(--link)}
 .choices{margin:1.25rem 0;padding:0;border:0;display:grid;gap:.35rem 2rem;
-grid-template-columns:repeat(auto-fit,minmax(min(100%,19rem),1fr));font-size:.9375rem}
+grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));font-size:.9375rem}
 .choices legend{padding:0;margin-bottom:.4rem;color:var(--soft);font-size:.875rem}
-.choice{display:flex;justify-content:space-between;align-items:center;gap:.75rem;border-bottom:1px solid var(--rule);padding:.2rem 0}
+.choice{display:flex;justify-content:space-between;align-items:center;gap:.75rem;padding:.2rem 0;
+border-bottom:1px solid var(--rule)}
+.choice>:first-child{white-space:nowrap}
 .chips{display:flex;flex-wrap:wrap;gap:.3rem;justify-content:end}
 .chips input{position:absolute;opacity:0}
 .chips label span{display:block;min-width:2.25rem;padding:.15rem .5rem;border:1px solid var(--rule);border-radius:.3rem;
@@ -541,12 +558,16 @@ dd{margin:0;color:var(--ink);overflow-wrap:anywhere;min-width:0}
 .rule{margin-right:.75rem}
 .right{color:var(--good)}
 .wrong{color:var(--bad)}
-.nothing{margin:0 0 .5rem;padding:1.5rem 1rem;border:1px dashed var(--rule);border-radius:.3rem;color:var(--soft);text-align:center}
+.nothing{margin:0 0 .5rem;padding:1.5rem 1rem;border:1px dashed var(--rule);border-radius:.3rem;color:var(--soft);
+text-align:center}
+.scales{white-space:nowrap}
+.ramp{display:inline-block;width:5rem;height:.8rem;border:1px solid var(--rule);vertical-align:-.05rem;
+background:linear-gradient(90deg,rgb(var(--heat)/0),rgb(var(--heat)/1));print-color-adjust:exact}
 .heat{--cell:1.6rem;font-size:.8125rem;line-height:1.2;print-color-adjust:exact;-webkit-print-color-adjust:exact}
 .heat.small{--cell:1.15rem;font-size:.75rem}
 .heat th{font-weight:400;padding:0 .35rem 0 0;text-align:right;white-space:pre}
 .heat thead th{padding:0 0 .2rem;text-align:center;vertical-align:bottom}
-.heat.tall thead bdi{writing-mode:vertical-rl;transform:rotate(180deg)}
+.heat .tall bdi{writing-mode:vertical-rl;transform:rotate(180deg)}
 .heat tbody td{width:var(--cell);min-width:var(--cell);height:var(--cell);padding:0;border:1px solid var(--rule);
 background:rgb(var(--heat)/var(--w,0))}
 .heat td.minus{background:rgb(var(--minus)/var(--w))}
@@ -561,23 +582,24 @@ pre{overflow-x:auto;padding:.9rem 1rem;background:var(--card);border:1px solid v
 font:.9375rem/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
 .facts div{display:grid;grid-template-columns:10rem 1fr;gap:1rem;padding:.3rem 0;border-bottom:1px solid var(--rule)}
 @media (max-width:44rem){
-.strip{grid-template-columns:1fr auto}.strip svg{grid-column:1/-1;min-height:2rem;height:2rem;margin-bottom:.4rem}
+.strip{grid-template-columns:1fr auto}.track{grid-column:1/-1;min-height:2.5rem;margin-bottom:.5rem}
 .strip .value{grid-row:1;grid-column:2;text-align:right}.scale{display:block}
-.wide .plot.named{width:calc(100% - 3.75rem);margin-right:.75rem}.plot .end{display:none}
+.plot.named{width:calc(100% - 3.75rem);margin-right:.75rem}.plot .name{display:none}
 .plot text.second{font-size:.625rem}
 .findings li{grid-template-columns:1fr;gap:.1rem}
 .facts div{grid-template-columns:1fr;gap:0}}
 @media print{
-:root{--paper:#fff;--ink:#000;--soft:#444;--rule:#ccc;--card:#fff;--heat:0 90 150;--minus:213 94 0;--good:#00694d;--bad:#a63f00;--link:#000}
-body{max-width:none;padding:0;font-size:9.5pt}
+html{font-size:11px}
+:root{--paper:#fff;--ink:#000;--soft:#444;--rule:#ccc;--card:#fff;--heat:0 90 150;--minus:213 94 0;--good:#00694d;
+--bad:#a63f00;--link:#000}
+body{max-width:none;padding:0}
 header{padding-top:0}
 nav,.legend input,.choices{display:none}
 .legend{position:static;flex-wrap:wrap}
 section{margin-top:1.5rem}
 figure,.strip,.findings li,tr{break-inside:avoid}
-h2,h3{break-after:avoid}
+h2,h3,section>p{break-after:avoid}
 .scroll{overflow:visible}
-.data{font-size:7.5pt}
 .data td{white-space:pre-wrap}}
 '''
 

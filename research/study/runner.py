@@ -108,7 +108,8 @@ def run(study: Study, task: str, profile_name: str, names: Sequence[str], seeds:
     trainers = _Trainers(configs)
     begin = time.perf_counter()
     for number, (arm, seed, digest) in enumerate(missing):
-        left = '' if number == 0 else f', about {_duration((time.perf_counter() - begin) / number * (len(missing) - number))} left'
+        each = (time.perf_counter() - begin) / max(1, number)
+        left = f', about {_duration(each * (len(missing) - number))} left' if number else ''
         console.rule(f'run {number + 1} of {len(missing)}: {arm.name}, seed {seed}{left}', align='left')
         record = {'study': study.name, 'task': task, 'profile': profile_name, 'arm': arm.name, 'seed': seed,
                   'run': digest, 'changes': changes[arm.name], 'data': trainers.data_hash,

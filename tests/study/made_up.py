@@ -15,9 +15,9 @@ ARMS = (
         {'decoder.attention.name': 'local_monotonic', 'decoder.attention.window': 5}),
 )
 FINDINGS = (
-    Finding('`additive` is right at least 0.2 more often than `none` on words of 10 letters and more', True,
+    Finding('additive is right at least 0.2 more often than none on words of 10 letters and more', True,
             '71.2 % against 30.4 %'),
-    Finding('`mean` and `fixed_context` differ by at most 0.15', False, '40.1 % against 58.0 %'),
+    Finding('mean and fixed_context differ by at most 0.15', False, '40.1 % against 58.0 %'),
     Finding('the order holds with twice the data', None, ''),
 )
 WORDS = ('a', 'though', 'xylophone', 'internationalization', 'rhythm', 'queue', 'colonel', 'antidisestablishment')
@@ -26,8 +26,9 @@ BUCKETS = ((1, 3, 211), (4, 5, 803), (6, 7, 1204), (8, 9, 977), (10, 12, 402), (
 
 
 def study(arms=ARMS, **changes):
-    info = StudyInfo('forgetting', 'Does a fixed vector forget the beginning of long words, and does attention mend it?',
-                     'pronunciation', 'cpu', arms, FINDINGS, 'python -m experiments.run forgetting --profile cpu',
+    question = 'Does a fixed vector forget the beginning of long words, and does attention mend it?'
+    info = StudyInfo('forgetting', question, 'pronunciation', 'cpu', arms, FINDINGS,
+                     'python -m experiments.run forgetting --profile cpu',
                      ('Two seeds and one rate: this profile describes, it does not test.',))
     return info._replace(**changes)
 
@@ -47,7 +48,7 @@ def examples(rng, right, weights=True, words=WORDS):
 
 
 def run(arm, seed, accuracy=0.6, rng=None, **changes):
-    """One finished record; `changes` replaces fields of it."""
+    """One finished record; changes replaces fields of it."""
     rng = rng or np.random.default_rng([seed, len(arm.name)])
     steps = range(0, 2001, 200)
     falls = 0.06 if arm.control else 0.01

@@ -1,0 +1,68 @@
+"""Energies from a small network: the first attention."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from research.attention import single_head
+from research.attention.contract import Attention, Carry, Memory, Read
+from research.errors import UserError
+from research.shapes import Array, Places
+
+
+def additive_energies(query: Array, keys: Array, vector: Array) -> Array:
+    """How well each source position answers each query: `e[t, s] = vector . tanh(query[t] + keys[s])`.
+
+    Args:
+      query: [B, T, A], projected.
+      keys: [B, S, A], projected.
+      vector: [A].
+
+    Returns:
+      [B, T, S].
+
+    Source: Bahdanau, Cho, Bengio 2015, arXiv:1409.0473, appendix A.1.2. Differs: none.
+    """
+    return jnp.einsum('btsa,a->bts', jnp.tanh(query[:, :, None] + keys[:, None]), vector)
+
+
+class Additive(Attention, kw_only=True):
+    """One head with the energy `e[t, s] = v . tanh(W q[t] + U h[s])`; W [D_q, A], U [D_s, A], v [A]; reads h itself.
+
+    All queries of a call together take B x T x S x A numbers of memory.
+
+    Source: Bahdanau, Cho, Bengio 2015, arXiv:1409.0473, section 3.1 and appendix A.1.2. Differs: initial values (there W
+    and U from N(0, 0.001^2) and v zero; here the variance is one over the number of inputs).
+
+    Attributes:
+      energy_width: A, at least 1.
+    """
+
+    energy_width: int
+
+    def __post_init__(self):
+        if self.energy_width < 1:
+            raise UserError(f'energy_width is {self.energy_width}; it must be at least 1')
+        super().__post_init__()
+
+    def setup(self):
+        self.query_projection = nn.Dense(self.energy_width, use_bias=False, dtype=self.dtype)
+        self.key_projection = nn.Dense(self.energy_width, use_bias=False, dtype=self.dtype)
+        self.vector = self.param('vector', nn.initializers.normal(self.energy_width**-0.5), (self.energy_width,))
+
+    def remember(self, source: Array, places: Places, rng: Array | None = None) -> Memory:
+        return Memory(self.key_projection(source), source.astype(self.dtype or source.dtype), places)
+
+    def start(self, memory: Memory, length: int) -> Carry:
+        return ()
+
+    def __call__(self, query: Array, memory: Memory, carry: Carry, places: Places, rng: Array | None = None) -> Read:
+        """Query [B, T, D_q] -> context [B, T, D_s], weights [B, 1, T, S]."""
+        query = self.query_projection(query)
+        energies = additive_energies(query, memory.keys, self.vector.astype(query.dtype))
+        return single_head.read(energies, memory, places)
+
+    def flops(self, queries: int, entries: int, query_width: int, source_width: int) -> float:
+        """Both projections, one addition and one product an energy and unit, and the weighted sum."""
+        A = self.energy_width
+        return (2.0 * A * (entries * source_width + queries * query_width)
+                + queries * entries * (3.0 * A + 2.0 * source_width))

@@ -1,0 +1,60 @@
+"""Attention pictures: what the file holds, and that nothing global is touched."""
+
+import html
+import sys
+import xml.etree.ElementTree
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from research.analysis.pictures import attention_picture
+from research.errors import UserError
+
+SOURCE, TARGET = ['c', 'a', '$x$', '</s>'], ['K', '$y$']
+WEIGHTS = np.array([[0.9, 0.1, 0.0, 0.0], [0.0, 0.2, 0.5, 0.3]])
+
+
+def test_weight_1_is_drawn_dark_grey_0_white_and_minus_1_dark_red(tmp_path):
+    attention_picture(tmp_path / 'a.png', np.array([[1.0, 0.0, -1.0]]), ['a', 'b', 'c'], ['X'], 'title')
+    pixels = matplotlib.image.imread(tmp_path / 'a.png')[..., :3]
+    dark = pixels.mean(axis=2) < 0.2
+    row = pixels[np.flatnonzero(dark.sum(axis=1) == dark.sum(axis=1).max())[5]]  # through the three cells
+    cells = row[np.flatnonzero(row.mean(axis=1) < 0.2)[0]:np.flatnonzero(row.mean(axis=1) < 0.2)[-1]]
+    grey, white, red = (cells[int(share * len(cells))] for share in (0.1, 0.4, 0.7))
+    assert grey.max() < 0.2
+    assert white.min() > 0.9
+    assert red[0] > 0.3 > 0.2 > red[1]
+
+
+def test_an_svg_holds_every_symbol_of_both_axes_even_one_that_looks_like_a_formula(tmp_path):
+    attention_picture(tmp_path / 'a.svg', WEIGHTS, SOURCE, TARGET, 'a $title$')
+    xml.etree.ElementTree.parse(tmp_path / 'a.svg')
+    text = (tmp_path / 'a.svg').read_text()
+    for symbol in (*SOURCE, *TARGET, 'a $title$'):
+        # matplotlib draws text as shapes and keeps the text itself as a comment above them
+        assert f'<!-- {html.escape(symbol)} -->' in text, symbol
+    shown = text.count('#DejaVuSans-24"')  # the shape of a dollar sign, which a formula would not show
+    assert shown == sum(symbol.count('$') for symbol in (*SOURCE, *TARGET, 'a $title$')) == 6
+
+
+def test_heads_stand_in_a_grid_with_their_numbers(tmp_path):
+    attention_picture(tmp_path / 'a.svg', np.stack([WEIGHTS] * 5), SOURCE, TARGET)
+    text = (tmp_path / 'a.svg').read_text()
+    assert all(f'<!-- head {n} -->' in text for n in range(1, 6))
+    assert '<!-- head 6 -->' not in text
+
+
+def test_no_global_state_of_matplotlib_is_used(tmp_path):
+    before = 'matplotlib.pyplot' in sys.modules
+    attention_picture(tmp_path / 'a.png', WEIGHTS - 0.2, SOURCE, TARGET)
+    assert ('matplotlib.pyplot' in sys.modules) == before
+
+
+def test_what_cannot_be_drawn_or_written_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r'must end in \.png or \.svg'):
+        attention_picture(tmp_path / 'a.gif', WEIGHTS, SOURCE, TARGET)
+    with pytest.raises(UserError, match='cannot write the picture'):
+        attention_picture(tmp_path / 'missing' / 'a.png', WEIGHTS, SOURCE, TARGET)
+    with pytest.raises(ValueError, match='do not fit 2 target and 3 source'):
+        attention_picture(tmp_path / 'a.png', WEIGHTS, SOURCE[:3], TARGET)

@@ -1,0 +1,279 @@
+"""The battery of every model: any encoder, any reader, any decoder, through the five functions of the contract."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from research.attention.registry import VARIANTS
+
+from configs import base
+from research import build
+from research.models import contract
+from research.shapes import Batch, Places
+from research.study import arms
+
+B, S, T = 3, 7, 5
+SOURCE, TARGET = 13, 11  # symbols
+CROSS = [name for name, variant in VARIANTS.items() if 'cross' in variant.roles]
+SMALL_SIDE = {
+    ('encoder', 'recurrent'): {'features': 8, 'embedding_features': 6},
+    ('encoder', 'transformer'): {'features': 8, 'hidden': 10, 'mixer.heads': 2},
+    ('decoder', 'recurrent'): {'features': 8, 'embedding_features': 6},
+    ('decoder', 'transformer'): {'features': 8, 'hidden': 10, 'mixer.heads': 2},
+}
+OPTIONS = {'energy_width': 7, 'heads': 2}
+WIRINGS = {
+    'recurrent': {},
+    'recurrent, current': {'decoder.reads_with': 'current'},
+    'recurrent, input feeding': {'decoder.input_feeding': True},
+    'recurrent, current, input feeding': {'decoder.reads_with': 'current', 'decoder.input_feeding': True},
+    'recurrent, two layers of lstm, one way': {
+        'encoder.layers': 2, 'encoder.cell': 'lstm', 'encoder.bidirectional': False, 'decoder.layers': 2,
+        'decoder.cell': 'lstm'},
+    'recurrent, lstm of three layers to one gru, tied, zero start': {
+        'encoder.layers': 3, 'encoder.cell': 'lstm', 'decoder.cell': 'gru_reset_after', 'decoder.start_state': 'zero',
+        'decoder.tie_embeddings': True, 'decoder.embedding_features': 8},
+    'transformer': {},
+    'transformer, post-norm, learned, tied, last': {
+        'encoder.norm': 'post', 'encoder.position': 'learned', 'encoder.summary': 'last', 'decoder.norm': 'post',
+        'decoder.position': 'learned', 'decoder.tie_embeddings': True},
+    'recurrent_to_transformer': {},
+    'transformer_to_recurrent': {},
+}
+
+
+def small(wiring: str, reader: str, **more):
+    """A config of this wiring with tiny sizes."""
+    kind = wiring.split(',')[0]
+    config = base.choose(base.get_config(), f'{kind}+{reader}')
+    values = {}
+    for side in ('encoder', 'decoder'):
+        values |= {f'{side}.{key}': value for key, value in SMALL_SIDE[side, config[side].kind].items()}
+    values |= {f'decoder.reader.{key}': value for key, value in OPTIONS.items() if key in config.decoder.reader}
+    return arms.override(config, values | WIRINGS[wiring] | more)
+
+
+def refused(wiring, reader):
+    """Combinations that mean nothing: each is refused by build.validate (tests/test_build.py)."""
+    settings, reads = WIRINGS[wiring], VARIANTS[reader].reads
+    return ((reads == 'summary' and settings.get('decoder.reads_with') == 'current')
+            or (reads == 'nothing' and settings.get('decoder.start_state') == 'zero'))
+
+
+def combinations(wirings):
+    """Every reader in the plain wirings; in the others one of each sort, since they do not touch the energies."""
+    sorts = ('none', 'fixed_context', 'additive', 'multi_head_dot')
+    return [pytest.param(wiring, reader, id=f'{wiring}: {reader}') for wiring in wirings for reader in CROSS
+            if not refused(wiring, reader) and (not WIRINGS[wiring] or reader in sorts)]
+
+
+COMBINATIONS = combinations(WIRINGS)
+
+
+def places(lengths, width):
+    position = np.broadcast_to(np.arange(width, dtype=np.int32), (len(lengths), width))
+    return Places((position < np.array(lengths)[:, None]).astype(np.int32), position)
+
+
+def a_batch(seed=0):
+    random = np.random.default_rng(seed)
+    source, inputs = random.integers(4, SOURCE, (B, S)), random.integers(4, TARGET, (B, T))
+    return Batch(source.astype(np.int32), places([S, 4, 1], S), inputs.astype(np.int32), inputs.astype(np.int32),
+                 places([T, T, 2], T))
+
+
+@functools.cache
+def built(wiring, reader):
+    """The model, its parameters, and its compiled functions."""
+    model = build.model(small(wiring, reader), SOURCE, TARGET)
+    params = jax.jit(functools.partial(contract.init, model, batch=a_batch()))(jax.random.key(1))
+
+    @jax.jit
+    def decode(params, batch):
+        memory = contract.encode(model, params, batch.source, batch.source_places)
+        decoded = contract.decode(model, params, memory, batch.inputs, batch.target_places)
+        return contract.logits(model, params, decoded.hidden), decoded.weights
+    return model, params, decode
+
+
+@pytest.mark.parametrize(('wiring', 'reader'), COMBINATIONS)
+def test_step_by_step_is_all_at_once(wiring, reader):
+    model, params, decode = built(wiring, reader)
+    batch = a_batch()._replace(target_places=places([T] * B, T))
+    scores, weights = decode(params, batch)
+
+    @jax.jit
+    def stepwise(params, batch):
+        memory = contract.encode(model, params, batch.source, batch.source_places)
+
+        def one(carry, token):
+            hidden, weights, carry = contract.step(model, params, memory, carry, token)
+            return carry, (contract.logits(model, params, hidden), weights)
+        _, (scores, weights) = jax.lax.scan(one, contract.start(model, params, memory, T), batch.inputs.T)
+        return jnp.moveaxis(scores, 0, 1), None if weights is None else jnp.moveaxis(weights, 0, 2)
+    step_scores, step_weights = stepwise(params, batch)
+    np.testing.assert_allclose(step_scores, scores, atol=2e-5)
+    assert (weights is None) == (step_weights is None) == (not VARIANTS[reader].weights)
+    if weights is not None:
+        np.testing.assert_allclose(step_weights, weights, atol=2e-5)
+        assert weights.shape[0] == B
+        assert weights.shape[2:] == (T, S)
+
+
+@pytest.mark.parametrize(('wiring', 'reader'), COMBINATIONS)
+def test_padding_and_neighbours_in_the_batch_change_nothing(wiring, reader):
+    _, params, decode = built(wiring, reader)
+    batch = a_batch()
+    scores, _ = decode(params, batch)
+    real = batch.target_places.segment > 0
+    pads = batch._replace(source=np.where(batch.source_places.segment > 0, batch.source, 5).astype(np.int32),
+                          inputs=np.where(real, batch.inputs, 5).astype(np.int32))
+    np.testing.assert_array_equal(np.asarray(decode(params, pads)[0])[real], np.asarray(scores)[real])
+    order = np.array([2, 0, 1])
+    turned = jax.tree.map(lambda leaf: leaf[order], batch)
+    np.testing.assert_allclose(np.asarray(decode(params, turned)[0])[real[order]],
+                               np.asarray(scores)[order][real[order]], atol=1e-6)
+    others = batch._replace(source=np.concatenate([batch.source[:1], a_batch(seed=9).source[1:]]))
+    np.testing.assert_array_equal(np.asarray(decode(params, others)[0])[0], np.asarray(scores)[0])
+
+
+@pytest.mark.parametrize(('wiring', 'reader'), COMBINATIONS)
+def test_no_word_depends_on_a_later_one_and_every_parameter_is_used(wiring, reader):
+    """By gradients: of the score at one position with respect to the target embeddings of each input symbol."""
+    model, params, _ = built(wiring, reader)
+    tokens = np.arange(4, 4 + T, dtype=np.int32)[None].repeat(B, axis=0)  # a symbol of its own for each position
+    batch = a_batch()._replace(inputs=tokens, target_places=places([T] * B, T))
+
+    def score(params, position):
+        memory = contract.encode(model, params, batch.source, batch.source_places)
+        decoded = contract.decode(model, params, memory, batch.inputs, batch.target_places)
+        hidden = decoded.hidden if position is None else decoded.hidden[:, position]
+        return jnp.sum(jnp.sin(hidden))
+    at, whole = jax.jit(lambda params: (jax.grad(score)(params, 2), jax.grad(score)(params, None)))(params)
+    decoder = at['decoder']
+    table = decoder['entrance']['embedding']['table'] if 'entrance' in decoder else decoder['embedding']['table']
+    assert not np.any(np.asarray(table)[4 + 3:4 + T]), 'a later word is read'
+    assert np.all(np.any(np.asarray(table)[4 + 1:4 + 3] != 0, axis=1)), 'one of the two words before is not read'
+    for path, leaf in jax.tree.leaves_with_path(whole):
+        name = jax.tree_util.keystr(path)
+        if 'softmax' not in name:
+            assert np.any(leaf), f'{name} is never used'
+
+
+@pytest.mark.parametrize('wiring', [name for name in WIRINGS if 'zero start' not in name])
+def test_with_reader_none_only_the_start_knows_the_source(wiring):
+    """Sutskever: nothing but the first state (or the begin symbol's vector) depends on the source."""
+    model, params, _ = built(wiring, 'none')
+    batch = a_batch()
+    memory = contract.encode(model, params, batch.source, batch.source_places)
+    start = contract.start(model, params, memory, T)
+    _, weights, carry = contract.step(model, params, memory, start, batch.inputs[:, 0])
+    assert weights is None
+    other = contract.encode(model, params, a_batch(seed=5).source, batch.source_places)
+    again = contract.step(model, params, other, carry, batch.inputs[:, 1])[0]
+    np.testing.assert_array_equal(again, contract.step(model, params, memory, carry, batch.inputs[:, 1])[0])
+
+
+@pytest.mark.parametrize('wiring', ['recurrent', 'transformer', 'recurrent_to_transformer', 'transformer_to_recurrent'])
+def test_with_reader_fixed_context_every_step_reads_the_vector(wiring):
+    """Cho: c enters every step, and it is the same vector at all of them."""
+    model, params, _ = built(wiring, 'fixed_context')
+    batch = a_batch()
+    memory = contract.encode(model, params, batch.source, batch.source_places)
+    carry = contract.step(model, params, memory, contract.start(model, params, memory, T), batch.inputs[:, 0])[2]
+    other = contract.encode(model, params, a_batch(seed=5).source, batch.source_places)
+    here, there = (contract.step(model, params, which, carry, batch.inputs[:, 1])[0] for which in (memory, other))
+    assert np.all(np.any(np.asarray(here) != np.asarray(there), axis=1))
+
+
+@pytest.mark.parametrize(('wiring', 'reader'), [
+    ('recurrent', 'additive'), ('recurrent, input feeding', 'multi_head_dot'), ('transformer', 'multi_head_dot'),
+    ('recurrent_to_transformer', 'additive'), ('transformer_to_recurrent', 'fixed_context')])
+def test_dropout_needs_a_key_and_depends_on_it(wiring, reader):
+    model = build.model(small(wiring, reader, **{'encoder.dropout': 0.3, 'decoder.dropout': 0.3}), SOURCE, TARGET)
+    _, params, decode = built(wiring, reader)
+    batch = a_batch()
+
+    @jax.jit
+    def hidden(params, rng):
+        memory = contract.encode(model, params, batch.source, batch.source_places, rng)
+        return contract.decode(model, params, memory, batch.inputs, batch.target_places, rng).hidden
+    first, same, other = (np.asarray(hidden(params, jax.random.key(seed))) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, same)
+    assert np.mean(first != other) > 0.9
+    memory = contract.encode(model, params, batch.source, batch.source_places)
+    still = contract.logits(model, params,
+                            contract.decode(model, params, memory, batch.inputs, batch.target_places).hidden)
+    np.testing.assert_allclose(still, decode(params, batch)[0], atol=1e-5)  # no key: as if there were no dropout
+
+
+@pytest.mark.parametrize(('wiring', 'reader'), [('recurrent', 'additive'), ('transformer', 'multi_head_dot')])
+def test_vmapped_seeds_are_single_runs(wiring, reader):
+    model, _, decode = built(wiring, reader)
+    rngs = jax.random.split(jax.random.key(3), 3)
+    init = functools.partial(contract.init, model, batch=a_batch())
+    many = jax.jit(jax.vmap(init))(rngs)
+    scores = jax.jit(jax.vmap(lambda params: decode(params, a_batch())[0]))(many)
+    for seed in range(3):
+        one = jax.tree.map(lambda leaf, seed=seed: leaf[seed], many)
+        np.testing.assert_allclose(decode(one, a_batch())[0], scores[seed], atol=1e-5)
+
+
+@pytest.mark.parametrize(('wiring', 'reader'), [('recurrent', 'additive'), ('transformer', 'multi_head_dot')])
+def test_bfloat16_computes_near_float32_and_keeps_float32_parameters(wiring, reader):
+    model = build.model(small(wiring, reader, dtype='bfloat16'), SOURCE, TARGET)
+    params = jax.jit(functools.partial(contract.init, model, batch=a_batch()))(jax.random.key(1))
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype('float32')}
+    batch = a_batch()
+
+    @jax.jit
+    def decode(params):
+        memory = contract.encode(model, params, batch.source, batch.source_places)
+        hidden = contract.decode(model, params, memory, batch.inputs, batch.target_places).hidden
+        return hidden, contract.logits(model, params, hidden)
+    hidden, scores = decode(params)
+    assert hidden.dtype == jnp.bfloat16
+    assert scores.dtype == jnp.float32
+    real = batch.target_places.segment > 0
+    np.testing.assert_allclose(np.asarray(scores)[real], np.asarray(built(wiring, reader)[2](params, batch)[0])[real],
+                               atol=0.08)
+
+
+def test_an_encoder_without_positions_does_not_see_order():
+    """Attention catalogue, equality 13: permuting the source permutes the annotations."""
+    config = small('transformer', 'multi_head_dot', **{'encoder.position': 'none'})
+    encoder = build.model(config, SOURCE, TARGET).encoder
+    source, order = np.arange(4, 4 + S, dtype=np.int32)[None], np.array([3, 0, 6, 1, 5, 2, 4])
+    params = jax.jit(functools.partial(nn.Module.init, encoder))(jax.random.key(0), source, places([S], S))
+    encode = jax.jit(lambda source: encoder.apply(params, source, places([S], S)).annotations)
+    np.testing.assert_allclose(encode(source[:, order]), encode(source)[:, order], atol=1e-6)
+
+
+@pytest.mark.parametrize(('wiring', 'reader'), combinations([name for name in WIRINGS if not WIRINGS[name]]))
+def test_flops_are_those_that_the_compiler_counts(wiring, reader):
+    """At S = T = 1 a scan has one turn, so the compiler, which counts a scan's body once, counts everything."""
+    sizes = {'encoder.features': 64, 'decoder.features': 64}
+    config = small(wiring, reader, **sizes)
+    for side in ('encoder', 'decoder'):
+        key = 'hidden' if config[side].kind == 'transformer' else 'embedding_features'
+        config = arms.override(config, {f'{side}.{key}': 64})
+    model = build.model(config, SOURCE, 251)
+    ones = np.ones((16, 1), np.int32)
+    batch = Batch(ones, Places(ones, 0 * ones), ones, ones, Places(ones, 0 * ones))
+    params = build.abstract_params(model)
+
+    def decode(params, batch):
+        memory = contract.encode(model, params, batch.source, batch.source_places)
+        decoded = contract.decode(model, params, memory, batch.inputs, batch.target_places)
+        return contract.logits(model, params, decoded.hidden)
+    counted = jax.jit(decode).lower(params, batch).compile().cost_analysis()['flops'] / 16
+    assert build.flops(model, 1, 1) == pytest.approx(counted, rel=0.05)
+
+
+def test_flops_of_a_recurrent_model_double_with_the_length():
+    model = build.model(small('recurrent', 'fixed_context'), SOURCE, TARGET)
+    constant = 2 * build.flops(model, 5, 5) - build.flops(model, 10, 10)  # bridges and the vector: once a sentence
+    assert build.flops(model, 20, 20) - constant == pytest.approx(2 * (build.flops(model, 10, 10) - constant))

@@ -1,0 +1,168 @@
+"""What users type, and what they get wrong: one line that names what and where, exit code 2, before anything compiles."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+TINY = ['--config.data.train=60', '--config.data.dev=10', '--config.data.test=12', '--config.data.longest=5',
+        '--config.data.longest_test=7', '--config.batches.tokens=128', '--config.batches.buckets=2',
+        '--config.encoder.features=8', '--config.encoder.embedding_features=8', '--config.decoder.features=8',
+        '--config.decoder.embedding_features=8', '--config.decoder.reader.energy_width=8',
+        '--config.training.steps=6', '--config.training.warmup=2', '--config.training.report_every=2',
+        '--config.training.evaluate_every=3', '--config.training.checkpoint_every=3']
+
+
+def command(*arguments, text='', folder=REPOSITORY, timeout=240):
+    """Runs python -m arguments; `text` is standard input."""
+    return subprocess.run([sys.executable, '-W', 'error', '-m', *arguments], input=text, capture_output=True,
+                          cwd=folder, timeout=timeout, **({'text': True} if isinstance(text, str) else {}))
+
+
+def train(*arguments):
+    return command('research.train', *arguments)
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory):
+    """A finished tiny run."""
+    folder = tmp_path_factory.mktemp('run') / 'copy'
+    done = train('--config=configs/copy.py', f'--workdir={folder}', *TINY)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_training_says_what_it_compiles_before_the_first_step(workdir):
+    lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+    assert [line['step'] for line in lines if line['kind'] == 'train'] == [2, 4, 6]
+    assert [line['step'] for line in lines if line['kind'] == 'dev'] == [3, 6]
+    again = train('--config=configs/copy.py', f'--workdir={workdir}', *TINY)
+    assert again.returncode == 0, again.stderr
+    assert 'programs to compile' in again.stdout + again.stderr
+    assert 'going on from step 6' in again.stdout + again.stderr
+
+
+def test_evaluate_prints_the_score_and_writes_the_reading_down(workdir):
+    done = command('research.evaluate', f'--workdir={workdir}', '--split=test')
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith('test accuracy ')
+    assert 'n = 12' in done.stdout
+    assert 'greedy' in done.stdout
+    reading = json.loads((workdir / 'evaluations.jsonl').read_text().splitlines()[-1])
+    assert reading['split'] == 'test'
+    assert len((workdir / 'test_outputs.txt').read_text().splitlines()) == 12
+
+
+def test_translate_answers_line_for_line_also_to_an_empty_line(workdir, tmp_path):
+    source = (workdir / 'source_vocabulary.json').read_text()
+    word = json.loads(source)['symbols'][-1]
+    done = command('research.translate', f'--workdir={workdir}', text=f'{word} {word}\n\n{word}\n')
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split('\n')) == 4
+    beams = command('research.translate', f'--workdir={workdir}', '--beams=3',
+                    f'--attention_picture={tmp_path / "picture.png"}', text=f'{word} {word}\n{word}\n')
+    assert beams.returncode == 0, beams.stderr
+    for name in ('picture.png', 'picture-2.png'):
+        assert (tmp_path / name).read_bytes().startswith(b'\x89PNG')
+
+
+def test_the_catalogue_names_every_variant_and_cell():
+    from research.attention.registry import VARIANTS
+    from research.cells.registry import CELLS
+    done = command('research.catalogue')
+    assert done.returncode == 0, done.stderr
+    for name in (*VARIANTS, *CELLS):
+        assert name in done.stdout
+
+
+BAD_TRAIN = {
+    'an unknown config key': (['--config.training.learning_rat=0.1'], ['learning_rat', 'learning_rate']),
+    'a value of another type': (['--config.training.steps=many'], ['training.steps']),
+    'an unknown attention': (['--config.decoder.reader.name=aditive'], ["'aditive'", "Did you mean 'additive'"]),
+    'a negative learning rate': (['--config.training.learning_rate=-1'], ['training.learning_rate', '-1']),
+    'a learning rate of nan': (['--config.training.learning_rate=nan'], ['training.learning_rate', 'nan']),
+    'an unknown choice': (['--config=configs/copy.py:aditive'], ['aditive', 'additive']),
+    'an unknown option': (['--configs.seed=3'], ['configs.seed']),
+    'a word that is no option': (['now'], ['now']),
+}
+
+
+@pytest.mark.parametrize('name', BAD_TRAIN)
+def test_bad_training_arguments_end_in_one_line(name, tmp_path):
+    arguments, names = BAD_TRAIN[name]
+    first = [] if any(argument.startswith('--config=') for argument in arguments) else ['--config=configs/copy.py']
+    begin = time.monotonic()
+    refused(train(*first, f'--workdir={tmp_path / "run"}', *arguments), *names)
+    assert time.monotonic() - begin < 20
+    assert not (tmp_path / 'run').exists()
+
+
+def test_heads_that_do_not_divide_the_width(tmp_path):
+    refused(train('--config=configs/copy.py:multi_head_dot', '--config.decoder.reader.heads=3',
+                  f'--workdir={tmp_path / "run"}'), 'heads', '3', '128')
+
+
+def test_a_config_file_that_is_not_there(tmp_path):
+    refused(train('--config=configs/copi.py', f'--workdir={tmp_path / "run"}'), 'configs/copi.py')
+
+
+def test_a_work_directory_or_a_config_is_missing(tmp_path):
+    refused(train('--config=configs/copy.py'), '--workdir')
+    refused(train(f'--workdir={tmp_path / "run"}'), '--config')
+
+
+def test_a_work_directory_that_holds_another_config(workdir):
+    refused(train('--config=configs/copy.py', f'--workdir={workdir}', *TINY, '--config.training.steps=7'),
+            str(workdir), 'training.steps', '6', '7')
+
+
+def test_a_work_directory_that_holds_something_else(tmp_path):
+    (tmp_path / 'thesis.txt').write_text('mine')
+    refused(train('--config=configs/copy.py', f'--workdir={tmp_path}', *TINY), str(tmp_path), 'not empty')
+    assert (tmp_path / 'thesis.txt').read_text() == 'mine'
+
+
+@pytest.mark.parametrize(('content', 'names'), [
+    (None, ['there is no such file']), (b'a b\tx\nno tab here\n', [':2', 'tab']), (b'a\tb\n\xff\tc\n', [':2', 'UTF-8']),
+], ids=['missing file', 'line without a tab', 'not UTF-8'])
+def test_bad_corpus_files(content, names, tmp_path):
+    path = tmp_path / 'train.tsv'
+    if content is not None:
+        path.write_bytes(content)
+    (tmp_path / 'dev.tsv').write_text('a\tb\n')
+    done = train('--config=configs/parallel.py', f'--workdir={tmp_path / "run"}', f'--config.data.train={path}',
+                 f'--config.data.dev={tmp_path / "dev.tsv"}', f'--config.data.test={tmp_path / "dev.tsv"}')
+    refused(done, 'train.tsv', *(names if content is not None else []))
+
+
+def test_text_that_is_not_utf8_is_named_by_its_line(workdir):
+    done = command('research.translate', f'--workdir={workdir}', text=b'a b\nc\n\xff\n')
+    assert done.returncode == 2
+    assert b'standard input:3' in done.stderr
+    assert done.stderr.count(b'\n') == 1
+
+
+def test_a_work_directory_without_a_run(tmp_path):
+    for program in ('research.evaluate', 'research.translate'):
+        more = ['--split=test'] if program == 'research.evaluate' else []
+        refused(command(program, f'--workdir={tmp_path}', *more), str(tmp_path), 'holds no run')
+
+
+@pytest.mark.parametrize(('arguments', 'names'), [
+    (['--arms', 'none,aditive'], ['aditive', 'additive']), (['--task', 'copi'], ['copi', 'copy']),
+    (['--seeds', '0'], ['--seeds', '0'])])
+def test_bad_study_arguments(arguments, names, tmp_path):
+    refused(command('experiments.run', 'forgetting', '--profile', 'small', '--workdir', str(tmp_path / 'study'),
+                    *arguments), *names)
+
+
+def refused(done, *names):
+    """Exit code 2 and one line on standard error that holds every name."""
+    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+    assert done.stderr.count('\n') == 1, done.stderr
+    for name in names:
+        assert name in done.stderr, done.stderr

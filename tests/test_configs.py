@@ -1,0 +1,92 @@
+"""Every config builds, every key is read by build.py, and no key is read that is not there."""
+
+import importlib
+import pathlib
+
+import pytest
+
+from configs import attention, base
+from research import build
+from research.attention import registry
+from research.study import arms
+
+FILES = [path.stem for path in pathlib.Path(__file__).parent.parent.joinpath('configs').glob('*.py')
+         if hasattr(importlib.import_module(f'configs.{path.stem}'), 'get_config') and path.stem != 'base']
+WORDS = [None, *base.KINDS, *attention.OPTIONS, 'recurrent_to_transformer+additive']
+PARALLEL = {'data.train': 'train.tsv', 'data.dev': 'dev.tsv', 'data.test': 'test.tsv'}
+SMALL_DATA = {'data.train': 30, 'data.dev': 5, 'data.test': 5, 'data.longest': 3, 'data.longest_test': 4}
+
+
+class Recorder:
+    """A config that remembers which keys were read."""
+
+    def __init__(self, config, seen, above=''):
+        self._config, self._seen, self._above = config, seen, above
+
+    def __getattr__(self, name):
+        return self[name]
+
+    def __getitem__(self, name):
+        value, key = self._config[name], f'{self._above}{name}'
+        if hasattr(value, 'items'):
+            return Recorder(value, self._seen, f'{key}.')
+        self._seen.add(key)
+        return value
+
+    def keys(self):
+        return self._config.keys()
+
+
+def settle(name, words, folder):
+    """A config of this file with data small enough for a test."""
+    config = importlib.import_module(f'configs.{name}').get_config(words)
+    if name == 'parallel':
+        for split in ('train', 'dev', 'test'):
+            (folder / f'{split}.tsv').write_text('a b\tx y\nb\ty\n' * 5, encoding='utf-8')
+        return arms.override(config, {key: str(folder / value) for key, value in PARALLEL.items()})
+    if name == 'pronunciation':
+        (folder / 'dictionary').write_text(''.join(f'{word} {phones}\n' for word, phones in zip(
+            (first + second for first in 'abcdefghijklmnopqrst' for second in 'abcdefghijklmnopqrst'),
+            ['AH0', 'B AH1', 'K'] * 200, strict=False)), encoding='utf-8')
+        return arms.override(config, {'data.file': str(folder / 'dictionary')})
+    return arms.override(config, SMALL_DATA)
+
+
+@pytest.mark.parametrize('name', FILES)
+@pytest.mark.parametrize('words', WORDS)
+def test_every_config_builds_with_every_choice(name, words):
+    config = importlib.import_module(f'configs.{name}').get_config(words)
+    build.validate(config)
+    build.abstract_params(build.model(config, 10, 12))
+
+
+@pytest.mark.parametrize('name', FILES)
+@pytest.mark.parametrize('words', ['recurrent', 'transformer'])
+def test_every_key_is_read_and_only_by_build(name, words, tmp_path):
+    config, seen = settle(name, words, tmp_path), set()
+    recorder = Recorder(config, seen)
+    build.validate(recorder)
+    seen.clear()  # a key that is only checked decides nothing
+    data = build.data(recorder)
+    build.model(recorder, 10, 12)
+    build.plans(recorder, data)
+    build.optimiser(recorder)
+    build.loss_options(recorder)
+    build.loop(recorder)
+    build.decoding(recorder)
+    build.length_edges(recorder)
+    build.seed(recorder)
+    model = build.model(recorder, 10, 12)
+    build.abstract_params(model)  # readers, mixers and cells are made here
+    assert set(arms.leaves(config)) - seen == set(), 'keys that nothing reads'
+
+
+def test_every_variant_has_a_line_of_options_and_no_other():
+    assert set(attention.OPTIONS) == set(registry.VARIANTS)
+    for name, values in attention.OPTIONS.items():
+        assert set(values) == set(registry.options(name)), name
+
+
+def test_base_states_its_choices_in_its_docstring():
+    for kind in base.KINDS:
+        assert kind in base.__doc__
