@@ -1,4 +1,4 @@
-"""What users type, and what they get wrong: one line that names what and where, exit code 2, before anything compiles."""
+"""What users type, and what they get wrong: one line that names what and where, exit code 2, nothing compiled."""
 
 import json
 import subprocess
@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from research.attention.registry import VARIANTS
+from research.cells.registry import CELLS
 from tests.conftest import REPOSITORY
 
 TINY = ['--config.data.train=60', '--config.data.dev=10', '--config.data.test=12', '--config.data.longest=5',
@@ -71,8 +73,6 @@ def test_translate_answers_line_for_line_also_to_an_empty_line(workdir, tmp_path
 
 
 def test_the_catalogue_names_every_variant_and_cell():
-    from research.attention.registry import VARIANTS
-    from research.cells.registry import CELLS
     done = command('research.catalogue')
     assert done.returncode == 0, done.stderr
     for name in (*VARIANTS, *CELLS):

@@ -30,8 +30,8 @@ class Additive(Attention, kw_only=True):
 
     All queries of a call together take B x T x S x A numbers of memory.
 
-    Source: Bahdanau, Cho, Bengio 2015, arXiv:1409.0473, section 3.1 and appendix A.1.2. Differs: initial values (there W
-    and U from N(0, 0.001^2) and v zero; here the variance is one over the number of inputs).
+    Source: Bahdanau, Cho, Bengio 2015, arXiv:1409.0473, section 3.1 and appendix A.1.2. Differs: initial values (there
+    W and U from N(0, 0.001^2) and v zero; here the variance is one over the number of inputs).
 
     Attributes:
       energy_width: A, at least 1.

@@ -1,6 +1,7 @@
 """Energies from inner products, with one head."""
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -19,16 +20,16 @@ def dot_energies(query: Array, keys: Array) -> Array:
     return jnp.einsum('btd,bsd->bts', query, keys, preferred_element_type=dtype)
 
 
-def _remember_unprojected(source: Array, places: Places, features: int, dtype) -> Memory:
+def _remember_unprojected(source: Array, places: Places, features: int, dtype: Any) -> Memory:
     if source.shape[-1] != features:
-        raise UserError(f'a product without a projection needs annotations as wide as the queries, not {source.shape[-1]} '
-                        f"and {features}: make encoder and decoder equally wide, or choose 'general'")
+        raise UserError(f'dot and scaled_dot compare annotations of width {source.shape[-1]} with queries of width '
+                        f"{features}: make encoder and decoder equally wide, or choose 'general'")
     source = source.astype(dtype or source.dtype)
     return Memory(source, source, places)
 
 
 class Dot(Attention):
-    """One head with the energy `e[t, s] = q[t] . h[s]`; reads h itself. D_q and D_s are equal, or it raises UserError.
+    """One head with the energy `e[t, s] = q[t] . h[s]`; reads h itself. D_q and D_s are equal, or it raises.
 
     Source: Luong, Pham, Manning 2015, arXiv:1508.04025, section 3.1, equation 8 (dot). Differs: none.
     """
@@ -50,7 +51,7 @@ class Dot(Attention):
 
 
 class ScaledDot(Attention, kw_only=True):
-    """One head with the energy `e[t, s] = g q[t] . h[s]`; reads h itself. D_q and D_s are equal, or it raises UserError.
+    """One head with the energy `e[t, s] = g q[t] . h[s]`; reads h itself. D_q and D_s are equal, or it raises.
 
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1 (width); Luong's dot with a learned factor: TensorFlow
     Addons, LuongAttention(scale=True). Differs: Vaswani's queries, keys and values are projections; nothing is here.

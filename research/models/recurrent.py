@@ -109,15 +109,15 @@ class RecurrentDecoder(nn.Module):
         input_feeding:          the cell also reads hidden_{t-1}, zero before the first word
 
     A query is the top layer's state; c_t enters the bottom layer. The layers start from `tanh(W final)` of the
-    encoder's layers, aligned at the top; a decoder deeper than its encoder repeats the lowest. With reader `none` the context has
-    width 0 and the start is all that the decoder knows; with `fixed_context` and `previous` this is Cho's decoder.
+    encoder's layers, aligned at the top; a decoder deeper than its encoder repeats the lowest. With reader `none` the
+    context has width 0 and the start is all that the decoder knows; with `fixed_context` and `previous` this is Cho's.
     With `current` and no input feeding nothing read feeds back, and all positions are read in one call.
 
     Source: previous: Bahdanau 2015, arXiv:1409.0473, appendix A.2.2, and Cho 2014, arXiv:1406.1078, section 2.3;
     current and input feeding: Luong 2015, arXiv:1508.04025, sections 3 and 3.3; start only: Sutskever 2014,
     arXiv:1409.3215. Differs: `tanh` in place of Bahdanau's and Cho's maxout; the start is computed from both
-    directions, where Bahdanau takes the backward one; Sutskever's copies the state unchanged and has no hidden layer before the
-    softmax.
+    directions, where Bahdanau takes the backward one; Sutskever's copies the state unchanged and has no hidden layer
+    before the softmax.
 
     Attributes:
       vocabulary: V of the target.

@@ -6,12 +6,13 @@ Every number stands in the records; nothing here is typed by hand, and no run is
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from research.study import records as record_file
 from research.study.records import Arm, StudyInfo
-from research.study.statistics import LEVEL, mean, summary
+from research.study.statistics import FEWEST_FOR_INTERVAL, LEVEL, mean, summary
 
 SCORE = 'accuracy'
 VERDICTS = {True: 'met', False: 'not met', None: 'not run'}
@@ -116,8 +117,9 @@ def card(study: StudyInfo, records: Iterable[dict]) -> str:
 def console_table(study: StudyInfo, records: Iterable[dict]) -> Table:
     """The ranking as a table for a rich console. Raises UserError as `records.select` does."""
     standings = ranking(study, records)
-    table = Table(title=Text(f'{study.name}: {study.task}, {study.profile}'))
-    for heading in ('arm', 'runs', 'accuracy %', 'sd', 'interval or runs', 'loss'):
+    table = Table(title=Text(f'{study.name}: {study.task}, {study.profile}'), box=SIMPLE_HEAD,
+                  caption=f'spread: {RANKING[5]} of the mean; below {FEWEST_FOR_INTERVAL} runs every run')
+    for heading in ('arm', 'runs', 'accuracy %', 'sd', 'spread %', 'loss'):
         table.add_column(heading, no_wrap=heading == 'arm')
     for place, standing in enumerate(standings, 1):
         _, name, runs, accuracy, sd, spread, _, every, _, loss = ranking_row(place, standing)

@@ -259,7 +259,7 @@ def _panel(standing, run, n, m):
     cards = ''.join(_example(example, letters) for example in examples)
     return f'''<div class="panel arm{n}" id="panel{n}-{m}">
 <h3>{_swatch(n)}{escape(standing.arm.name)}, seed {run['seed']}
-<small>{percent(run['scores'][SCORE])} of the test set; {right} of these {len(examples)}</small></h3>
+<small>right: {percent(run['scores'][SCORE])} of the test set, {right} of these {len(examples)}</small></h3>
 <div class="maps">{cards or '<p class="missing">No example of this run was kept.</p>'}</div></div>
 '''
 
@@ -389,7 +389,7 @@ def _chart(lines, bands, marks, x_range, y_range, x_ticks, y_ticks, ends, label)
     dots = ''.join(_marker(n, across(x), down(y), text) for n, x, y, text in marks)
     names = ''
     ends = sorted(ends, key=lambda end: -end[1])
-    for (n, _, name), y in zip(ends, _apart([down(y) for _, y, _ in ends], 5)):
+    for (n, _, name), y in zip(ends, _apart([down(y) for _, y, _ in ends], 6)):
         names += (f'<svg class="series name arm{n}" x="100%" y="{y:.2f}%" overflow="visible"><path class="mark" '
                   f'transform="translate(12)" d="{MARKERS[n % len(MARKERS)]}"/>'
                   f'<text class="end" x="22" dy=".35em">{escape(name)}</text></svg>')
@@ -540,7 +540,7 @@ grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));font-size:.93
 .choice{display:flex;justify-content:space-between;align-items:center;gap:.75rem;padding:.2rem 0;
 border-bottom:1px solid var(--rule)}
 .choice>:first-child{white-space:nowrap}
-.chips{display:flex;flex-wrap:wrap;gap:.3rem;justify-content:end}
+.chips{display:flex;flex-wrap:wrap;align-items:center;gap:.3rem .45rem;justify-content:end}
 .chips input{position:absolute;opacity:0}
 .chips label span{display:block;min-width:2.25rem;padding:.15rem .5rem;border:1px solid var(--rule);border-radius:.3rem;
 text-align:center;cursor:pointer}

@@ -13,7 +13,8 @@ from research.study import page
 from tests.study import made_up
 
 NONE, FIXED, MEAN, ADDITIVE, GENERAL = made_up.ARMS[:5]
-HOSTILE = ('<script>alert(1)</script>', '"><img src=x onerror=alert(1)>', '&amp;', "'", '\ud800', '</style></title><b onclick=x>', ' ')
+HOSTILE = ('<script>alert(1)</script>', '"><img src=x onerror=alert(1)>', '&amp;', "'", '\ud800',
+           '</style></title><b onclick=x>', ' ')
 
 
 class Page(html.parser.HTMLParser):
@@ -56,7 +57,8 @@ def hostile_page():
     symbols = list(HOSTILE)
     example = {'rule': HOSTILE[0], 'source': symbols, 'answer': symbols, 'output': symbols[:2], 'right': False,
                'weights': np.full([3, len(symbols)], 0.125).tolist()}
-    place = {'study': HOSTILE[5], 'task': HOSTILE[0], 'profile': HOSTILE[0], 'machine': HOSTILE[1]}
+    place = {'study': HOSTILE[5], 'task': HOSTILE[0], 'profile': HOSTILE[0], 'machine': HOSTILE[1],
+             'versions': {HOSTILE[1]: HOSTILE[0]}}
     runs = [made_up.run(arm, 10, examples=[example, example | {'weights': None}], **place) for arm in arms]
     return study, [*runs, made_up.failed(arms[0], 11, HOSTILE[0]) | place]
 
@@ -143,7 +145,7 @@ def test_curves_draw_each_run_and_the_mean_as_far_as_every_run_goes():
     assert 'Dev loss' not in found.text  # nothing was measured
 
 
-def test_every_weight_is_in_its_heat_map(seven):
+def test_every_weight_is_in_its_heat_map():
     example = made_up.run(ADDITIVE, 10, 0.712)['examples']
     found = Page(page.page(made_up.study(), [made_up.run(ADDITIVE, 10, 0.712)]))
     cells = [cell for cell in found.all('td') if 'style' in cell]

@@ -36,8 +36,9 @@ def config(words):
 
 
 def flags(words):
+    changes = arms.differences(copy.get_config(words), config(words))
     return [f'--config={REPOSITORY}/configs/copy.py:{words}',
-            *(f'--config.{key}={value}' for key, value in arms.differences(copy.get_config(words), config(words)).items())]
+            *(f'--config.{key}={value}' for key, value in changes.items())]
 
 
 def saved(trainer, workdir):
