@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -39,8 +40,9 @@ class Data(NamedTuple):
 class Plans(NamedTuple):
     """The batches of a run."""
 
-    train: batches.BatchPlan  # shuffled anew each epoch
-    dev: batches.BatchPlan    # in order, once
+    train: batches.BatchPlan                     # shuffled anew each epoch
+    dev: batches.BatchPlan                       # in order, once
+    measured: tuple[tuple[int, int, int], ...]   # (B, S, T) of dev and test batches
 
 
 class Loop(NamedTuple):
@@ -240,23 +242,30 @@ def _files(key: str, paths: str, columns: int) -> list[corpus.Pair]:
 
 
 def plans(config: Config, texts: Data) -> Plans:
-    """The batches of a run: the same few shapes for train and dev."""
+    """The batches of a run: the same few shapes for training and measuring, and one more where dev or test is longer."""
     section = config.batches
     train = _ids(texts, texts.corpus.train)
-    fits = [pair for pair in train if len(pair[0]) <= section.maximum_source and len(pair[1]) <= section.maximum_target]
+    fits = [(len(source), len(target)) for source, target in train
+            if len(source) <= section.maximum_source and len(target) <= section.maximum_target]
     if not fits:
         raise UserError('every training pair is longer than batches.maximum_source or batches.maximum_target')
-    buckets = batches.choose_buckets([(len(source), len(target)) for source, target in fits], section.buckets)
-    dev = _ids(texts, texts.corpus.dev)
-    longest = tuple(max(len(pair[side]) for pair in dev) for side in (0, 1))
-    wider = tuple(max(side) for side in zip(longest, *buckets, strict=True))
-    for_dev = buckets if wider in buckets else (*buckets, wider)
+    buckets = batches.choose_buckets(fits, section.buckets)
+    dev, test = _ids(texts, texts.corpus.dev), _ids(texts, texts.corpus.test)
+    wider = tuple(max(sizes) for sizes in zip(*buckets, *((len(pair[0]), len(pair[1])) for pair in (*dev, *test)),
+                                              strict=True))
+    wide = buckets if wider in buckets else (*buckets, wider)
     tokens = max(section.tokens, sum(wider))
-    return Plans(batches.BatchPlan(train, buckets, section.tokens, seed=config.seed),
-                 batches.BatchPlan(dev, for_dev, tokens))
+    dev_plan = batches.BatchPlan(dev, wide, tokens)
+    shapes = dict.fromkeys((*dev_plan.shapes, *batches.BatchPlan(test, wide, tokens).shapes))
+    return Plans(batches.BatchPlan(train, buckets, section.tokens, seed=config.seed), dev_plan, tuple(shapes))
 
 
-def _ids(texts: Data, pairs: list[corpus.Pair]) -> list[tuple]:
+def measuring_plan(texts: Data, pairs: Sequence[corpus.Pair], planned: Plans) -> batches.BatchPlan:
+    """Batches of any dev or test pairs, in order, in the shapes that a run measures with."""
+    return batches.BatchPlan(_ids(texts, pairs), planned.dev.buckets, planned.dev.tokens)
+
+
+def _ids(texts: Data, pairs: Sequence[corpus.Pair]) -> list[tuple]:
     return [(texts.source.encode(pair.source), texts.target.encode(pair.target)) for pair in pairs]
 
 

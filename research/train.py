@@ -12,6 +12,7 @@ import platform
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from research.errors import UserError, one_line_errors
 from research.evaluation import accuracy
 from research.models.contract import Params
 from research.text import batches
+from research.text.corpus import Pair
 from research.training import loop, state
 from research.training.checkpoint import Checkpoints
 from research.training.report import Report
@@ -88,7 +90,7 @@ class Trainer:
 
     def program_count(self) -> dict[str, int]:
         """How many programs a run compiles, by what they do."""
-        return {'train': len(self.plans.train.shapes), 'measure': len(self.plans.dev.shapes),
+        return {'train': len(self.plans.train.shapes), 'measure': len(self.plans.measured),
                 'decode': len(self.translator.shapes(self.lines))}
 
     def programs(self, example: state.State, report: Report) -> tuple[loop.Programs, loop.Programs]:
@@ -98,7 +100,7 @@ class Trainer:
             update = loop.Programs(train_step(self.model, self.optimiser, **build.loss_options(self.config)), example,
                                    self.plans.train.shapes, donate=True, progress=report.message)
             measure = loop.Programs(measure_step(self.model, chunk=build.loss_options(self.config)['chunk']),
-                                    example.params, self.plans.dev.shapes, donate=False, progress=report.message)
+                                    example.params, self.plans.measured, donate=False, progress=report.message)
             self.translator.compile(example.params, self.translator.shapes(self.lines))
             self.compile_seconds = time.perf_counter() - begin
             report.message(f'compiled {sum(self.program_count().values())} programs in {self.compile_seconds:.1f} s')
@@ -131,6 +133,11 @@ class Trainer:
             reporting.flush(int(last.step))
             params = best.restore_step(int(measuring.best.step), last.params)
             return Outcome(params, int(measuring.best.step), float(measuring.best.accuracy))
+
+    def loss(self, params: Params, pairs: Sequence[Pair]) -> float:
+        """The cross-entropy of the given right answers, a target token: no dropout, no smoothing."""
+        plan = build.measuring_plan(self.data, pairs, self.plans)
+        return total_loss(self._programs[1], params, plan)
 
     def describe(self, plan: batches.BatchPlan) -> str:
         """A few lines about what will be trained on what."""
@@ -194,19 +201,24 @@ class Measuring:
         if step % self.trainer.loop.evaluate_every and step != self.trainer.loop.steps:
             return
         begin = time.perf_counter()
-        parts = [self.measure(state.params, self.trainer.plans.dev[index])
-                 for index in range(len(self.trainer.plans.dev))]
-        loss, tokens = (sum(float(part[name]) for part in parts) for name in ('loss', 'tokens'))
+        loss = total_loss(self.measure, state.params, self.trainer.plans.dev)
         outputs = [translation.text for translation in self.trainer.translator(state.params, self.trainer.lines)]
         answers = [(pair.target, *pair.others) for pair in self.trainer.sample]
         right = float(np.mean(accuracy.exact_match(outputs, answers)))
         self.report.evaluation(step, {
-            'loss': loss / tokens, 'accuracy': right,
+            'loss': loss, 'accuracy': right,
             'token_error_rate': accuracy.token_error_rate(outputs, answers),
             'seconds': time.perf_counter() - begin})
         if right > float(self.best.accuracy):
             self.best = Best(np.float32(right), np.int32(step))
             self.kept.save(step, state.params)
+
+
+def total_loss(measure: loop.Programs, params: Params, plan: batches.BatchPlan) -> float:
+    """The loss of a whole plan, a target token."""
+    parts = [measure(params, plan[index]) for index in range(len(plan))]
+    total, tokens = (sum(float(part[name]) for part in parts) for name in ('loss', 'tokens'))
+    return total / tokens
 
 
 class Saving:

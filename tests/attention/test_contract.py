@@ -49,7 +49,7 @@ def of(cases):
     return pytest.mark.parametrize('case', cases, ids=str)
 
 
-# ------------------------------------------------------------------------------------------------- inputs and modules
+# --------------------------------------------------------------------------------------------------- inputs and modules
 
 class Inputs(NamedTuple):
     """The arguments of one reading, without parameters."""
@@ -189,7 +189,7 @@ def equal(ours, reference):
         np.testing.assert_array_equal(ours, reference)
 
 
-# --------------------------------------------------------------------------------------------------- it is what it is
+# ----------------------------------------------------------------------------------------------------- it is what it is
 
 def test_every_variant_has_an_oracle_and_no_oracle_is_left_over():
     assert set(ORACLES) == set(registry.VARIANTS)
@@ -335,7 +335,7 @@ def test_a_query_that_may_read_nothing_gets_zeros_and_sends_back_zeros(case):
         assert not np.any(by[empty])
 
 
-# ----------------------------------------------------------------------------------------- the same thing, said again
+# ------------------------------------------------------------------------------------------- the same thing, said again
 
 def at(places, start, stop):
     return Places(places.segment[:, start:stop], places.position[:, start:stop])
@@ -471,7 +471,7 @@ def test_seeds_side_by_side_are_seeds_one_after_the_other(case):
             close(ours, reference, 1e-5)
 
 
-# ------------------------------------------------------------------------------------------ what is said of it is true
+# ------------------------------------------------------------------------------------------- what is said of it is true
 
 @pytest.mark.parametrize('name', registry.VARIANTS)
 def test_what_a_variant_cannot_do_raises(name):

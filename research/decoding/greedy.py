@@ -1,0 +1,76 @@
+"""Greedy search: always the most probable next symbol."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from research.decoding.contract import Hypotheses, log_probabilities, readable, require_positive, shape_of_weights
+from research.models.contract import Carry, EncoderDecoder, Params, encode, logits, start, step
+from research.shapes import Array, Places
+from research.text.vocabulary import BEGIN, END, PAD
+
+
+class Search(NamedTuple):
+    """What the loop hands on."""
+
+    position: Array        # int32 []: how many symbols every sentence that goes on has
+    carry: Carry           # the model's
+    token: Array           # int32 [B]: the symbol written last
+    going: Array           # bool [B]: not yet ended
+    tokens: Array          # int32 [B, T]
+    lengths: Array         # int32 [B]
+    scores: Array          # float32 [B]
+    weights: Array | None  # [B, N, T, S]
+
+
+def greedy(model: EncoderDecoder, params: Params, source: Array, places: Places, *, length: int,
+           with_weights: bool = False) -> Hypotheses:
+    """Writes the most probable symbol until it is the end, in every sentence, or until there are `length`.
+
+    y[t] = argmax_v log p(v | y[< t], source);  score = sum_t log p(y[t] | y[< t], source)
+
+    One program; the loop stops with the last sentence that ends.
+
+    Args:
+      model: what the five functions of models.contract call; static under jit.
+      params: its parameters.
+      source: [B, S] or [B, S, F], with its `places` [B, S].
+      length: T, the most symbols that a sentence may get, the end symbol included; static.
+      with_weights: also return what each symbol read; static.
+
+    Returns:
+      Hypotheses with W = 1.
+
+    Raises:
+      UserError: length is not positive, or weights are asked of a model that has none.
+    """
+    require_positive('length', length)
+    B = source.shape[0]
+    memory = encode(model, params, source, places)
+    carry, token = start(model, params, memory, length), jnp.full(B, BEGIN, jnp.int32)
+    weights = None
+    if with_weights:
+        shape = shape_of_weights(model, params, memory, carry, token)
+        weights = jnp.zeros((B, shape.shape[1], length, shape.shape[2]), shape.dtype)
+
+    def write(search: Search) -> Search:
+        hidden, read, carry = step(model, params, memory, search.carry, search.token)
+        gains = log_probabilities(logits(model, params, hidden))
+        token = jnp.where(search.going, jnp.argmax(gains, axis=-1).astype(jnp.int32), PAD)
+        weights = search.weights
+        if with_weights:
+            weights = weights.at[:, :, search.position].set(jnp.where(search.going[:, None, None], read, 0))
+        return Search(
+            search.position + 1, carry, token, search.going & (token != END),
+            search.tokens.at[:, search.position].set(token), search.lengths + search.going,
+            search.scores + jnp.where(search.going, jnp.max(gains, axis=-1), 0.0), weights)
+
+    def goes_on(search: Search) -> Array:
+        return (search.position < length) & jnp.any(search.going)
+
+    search = jax.lax.while_loop(goes_on, write, Search(
+        jnp.int32(0), carry, token, readable(places), jnp.full((B, length), PAD, jnp.int32), jnp.zeros(B, jnp.int32),
+        jnp.zeros(B, jnp.float32), weights))
+    found = Hypotheses(search.tokens, search.lengths, search.scores, search.scores, ~search.going, search.weights)
+    return jax.tree.map(lambda array: array[:, None], found)
