@@ -242,7 +242,7 @@ def _files(key: str, paths: str, columns: int) -> list[corpus.Pair]:
 
 
 def plans(config: Config, texts: Data) -> Plans:
-    """The batches of a run: the same few shapes for training and measuring, and one more where dev or test is longer."""
+    """The batches of a run: the same few shapes to train and to measure, and one more where dev or test is longer."""
     section = config.batches
     train = _ids(texts, texts.corpus.train)
     fits = [(len(source), len(target)) for source, target in train

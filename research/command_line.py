@@ -5,6 +5,7 @@ ml_collections reads config flags through absl; what it raises is turned into a 
 
 import pathlib
 import sys
+import warnings
 from typing import Any
 
 from absl import flags
@@ -28,7 +29,9 @@ def config_and_workdir(usage: str, arguments: list[str] | None = None) -> tuple[
     config_flags.DEFINE_config_file('config', None, 'the experiment', flag_values=values, sys_argv=arguments)
     flags.DEFINE_string('workdir', None, 'where the run is kept', flag_values=values)
     try:
-        rest = values(arguments)
+        with warnings.catch_warnings():  # ml_collections 1.1.0 loads the file by a method that Python calls deprecated
+            warnings.filterwarnings('ignore', message=r'the load_module\(\) method', category=DeprecationWarning)
+            rest = values(arguments)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(' '.join(str(error.args[0] if error.args else error).split())) from None
     if rest[1:]:

@@ -7,6 +7,8 @@ import pytest
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
+# Most of the tests' time is compiling programs that run once: half of it is saved where speed is not tested.
+os.environ.setdefault('XLA_FLAGS', '--xla_llvm_disable_expensive_passes=true')
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 

@@ -1,7 +1,7 @@
 """Does a fixed vector forget the beginning of long inputs, and does attention mend it?
 
-All arms have the same encoder, decoder, data, budget and seeds; they differ in how the decoder reads the source. The last
-one is a Transformer of about the same size, to see where it stands.
+All arms have the same encoder, decoder, data, budget and seeds; they differ in how the decoder reads the source. The
+last one is a Transformer of about the same size, to see where it stands.
 """
 
 from configs import copy, pronunciation
@@ -15,7 +15,9 @@ ARMS = (
     Arm('additive', "Bahdanau's energy, one head", 'additive', ()),
     Arm('scaled_dot', 'product over the root of the width, one head', 'scaled_dot', READER),
     Arm('multi_head_dot', 'scaled products, four heads with projections', 'multi_head_dot', READER),
-    Arm('transformer', 'Transformer encoder and decoder', 'transformer', ('encoder', 'decoder')),
+    Arm('transformer', 'Transformer encoder and decoder of about as many parameters', 'transformer',
+        ('encoder', 'decoder'), changes=tuple((f'{side}.{key}', value) for side in ('encoder', 'decoder')
+                                              for key, value in (('features', 96), ('hidden', 128)))),
 )
 
 SMALL = {  # a rehearsal: every part runs, nothing is learned

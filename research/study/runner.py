@@ -37,6 +37,7 @@ class Arm(NamedTuple):
     words: str                 # after the colon of --config
     declares: tuple[str, ...]  # dotted keys; one covers everything below it
     control: bool = False
+    changes: tuple[tuple[str, Any], ...] = ()  # values at dotted keys, after the words
 
 
 class Profile(NamedTuple):
@@ -88,7 +89,8 @@ def run(study: Study, task: str, profile_name: str, names: Sequence[str], seeds:
     console = rich.console.Console()
     base = arms.override(study.configs[task](None), profile.changes)
     chosen = [arm for arm in study.arms if arm.name in names]
-    configs = {arm.name: arms.override(study.configs[task](arm.words), profile.changes) for arm in chosen}
+    configs = {arm.name: arms.override(study.configs[task](arm.words), profile.changes | dict(arm.changes))
+               for arm in chosen}
     changes = {arm.name: arms.check_declared(arm.name, base, configs[arm.name], arm.declares) for arm in chosen}
     for config in configs.values():
         build.validate(config)

@@ -22,15 +22,17 @@ from research.text.vocabulary import BEGIN, PAD
 def choose_buckets(lengths: Sequence[tuple[int, int]], count: int) -> tuple[tuple[int, int], ...]:
     """Chooses the shapes that leave the fewest padded positions.
 
-    The pairs are sorted by s + t and cut between different sums into at most `count` groups; a group's shape is its
-    (max s, max t).  Minimised by a dynamic programme over the sums:  sum over pairs of (S - s) + (T - t).
+    A shape holds the pairs with s <= S and t <= T that no smaller shape holds. Of all choices of at most `count` shapes
+    of which each has room for the one before it, S_1 <= S_2 <= ... and T_1 <= T_2 <= ..., a dynamic programme over
+    (S, T) finds the one with the smallest sum over pairs of (S - s) + (T - t).
 
     Args:
       lengths: [n, 2]: s and t of each pair.
       count: the most shapes there may be.
 
     Returns:
-      The shapes (S, T), that of the shortest pairs first; fewer than `count` where one more saves nothing.
+      The shapes (S, T), smallest first; the last holds the longest pairs. Fewer than `count` where one more saves
+      nothing. Where a side has more than 128 different lengths, 128 of them at even distances are tried.
 
     Raises:
       ValueError: the lengths are not [n, 2] and above 0.
@@ -43,30 +45,32 @@ def choose_buckets(lengths: Sequence[tuple[int, int]], count: int) -> tuple[tupl
     lengths = np.asarray(lengths)
     if lengths.ndim != 2 or lengths.shape[1] != 2 or lengths.min() < 1:
         raise ValueError(f'Lengths must be [n, 2] and above 0: shape {lengths.shape}, smallest {lengths.min()}.')
-    sums, which, counts = np.unique(lengths.sum(axis=1), return_inverse=True, return_counts=True)
-    widest = np.zeros((len(sums), 2), np.int64)
-    np.maximum.at(widest, which, lengths)
+    sources, targets = _candidates(lengths[:, 0]), _candidates(lengths[:, 1])
+    held = np.zeros((len(sources), len(targets)), np.int64)  # [i, j]: pairs that sources[i], targets[j] has room for
+    np.add.at(held, (np.searchsorted(sources, lengths[:, 0]), np.searchsorted(targets, lengths[:, 1])), 1)
+    held = held.cumsum(axis=0).cumsum(axis=1)
+    sizes = sources[:, None] + targets
 
-    # taken[i, j]: positions, padding counted, of one group that holds the sums i .. j. What is not padding is the same
-    # for every choice, so the fewest positions are the fewest padded ones.
-    taken = np.full((len(sums), len(sums)), np.inf)
-    for first in range(len(sums)):
-        shapes = np.maximum.accumulate(widest[first:], axis=0)
-        taken[first, first:] = shapes.sum(axis=1) * np.cumsum(counts[first:])
-    fewest, begins = [taken[0]], [np.zeros(len(sums), np.int64)]  # for one group more each: of the sums 0 .. j
-    for _ in range(1, min(count, len(sums))):
-        before = np.concatenate([[np.inf], fewest[-1][:-1]])
-        options = before[:, None] + taken  # [i, j]: the last group is i .. j
-        fewest.append(options.min(axis=0))
-        begins.append(options.argmin(axis=0))
+    # fewest[n][i, j]: positions that all pairs in [i, j] take in at most n + 1 shapes of which [i, j] is the last.
+    # What is no padding is the same for every choice, so the fewest positions are the fewest padded ones.
+    fewest, before = [held * sizes], []
+    for _ in range(1, min(count, held.size)):
+        positions, choices = np.empty_like(held), np.empty_like(held)
+        for i, j in np.ndindex(held.shape):
+            inner = slice(i + 1), slice(j + 1)
+            options = fewest[-1][inner] + (held[i, j] - held[inner]) * sizes[i, j]
+            choices[i, j] = options.argmin()
+            positions[i, j] = options.flat[choices[i, j]]
+        fewest.append(positions)
+        before.append(choices)
 
-    groups = int(np.argmin([positions[-1] for positions in fewest]))  # the first of equal ones: the fewest groups
-    buckets, end = [], len(sums)
-    for begin in begins[groups::-1]:
-        first = int(begin[end - 1])
-        buckets.append(tuple(widest[first:end].max(axis=0).tolist()))
-        end = first
-    return tuple(buckets[::-1])
+    i, j = held.shape[0] - 1, held.shape[1] - 1
+    shapes = [(int(sources[i]), int(targets[j]))]
+    enough = int(np.argmin([positions[-1, -1] for positions in fewest]))  # the first of equal ones: no shape too many
+    for choices in before[:enough][::-1]:
+        i, j = np.unravel_index(choices[i, j], (i + 1, j + 1))
+        shapes.append((int(sources[i]), int(targets[j])))
+    return tuple(shapes[::-1])
 
 
 class BatchPlan:
@@ -187,6 +191,12 @@ def stream(plan: BatchPlan, start: int = 0, prefetch: int = 4) -> Iterator[Batch
         yield from batches
     finally:
         batches.close()
+
+
+def _candidates(lengths):
+    """At most 128 of the different lengths, the longest among them: the programme's time grows with their square."""
+    different = np.unique(lengths)
+    return different[np.linspace(0, len(different) - 1, min(len(different), 128)).round().astype(int)]
 
 
 def _places(segment):

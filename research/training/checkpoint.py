@@ -68,8 +68,8 @@ class Checkpoints:
         for name, array in arrays.items():
             if jax.dtypes.issubdtype(array.dtype, np.inexact) and not np.isfinite(array).all():
                 raise UserError(f'the run diverged at step {step}: {name} has {np.sum(~np.isfinite(array))} of '
-                                f'{array.size} values that are not finite. It is not saved; the steps before it are kept in '
-                                f'{self.directory}')
+                                f'{array.size} values that are not finite. It is not saved; the steps before it stay '
+                                f'in {self.directory}')
         try:
             self._finish_what_a_kill_left()
             self._write(step, leaves, arrays)

@@ -18,7 +18,7 @@ class Oracle(NamedTuple):
 
     function: Callable
     options: dict[str, Any]                # tiny; all sizes distinct primes, without a projection bias
-    others: tuple[dict[str, Any], ...] = ()  # further options, compared with the oracle only
+    others: tuple[dict[str, Any], ...] = ()  # further options, compared with the oracle in the first role only
     source_width: int = 17                 # D_s in the cross role
     large: dict[str, Any] | None = None    # options with which matrix products dominate; None = `options`
 

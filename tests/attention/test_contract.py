@@ -197,7 +197,8 @@ def test_every_variant_has_an_oracle_and_no_oracle_is_left_over():
 
 @pytest.mark.parametrize(('case', 'options'), [
     pytest.param(case, options, id=f'{case}-{number}') for case in EXPLICIT
-    for number, options in enumerate((ORACLES[case.name].options, *ORACLES[case.name].others))])
+    for number, options in enumerate((ORACLES[case.name].options, *ORACLES[case.name].others))
+    if number == 0 or case.role == case.variant.roles[0]])
 def test_it_equals_its_oracle_and_so_do_its_gradients(case, options):
     """In float64: values to 1e-10; for every argument and parameter, three random slopes to 1e-4."""
     given, random, step = inputs(case), np.random.default_rng(2), 1e-6
@@ -522,7 +523,7 @@ def test_flops_are_those_that_the_compiler_counts(case):
     """To 5 %, at sizes where matrix products dominate; softmax and tanh are not counted as products."""
     known, D = ORACLES[case.name], 96
     source_width = D if case.role == 'self' or known.source_width == FEATURES else 256
-    queries, entries = (31, 37) if case.variant.reads == 'source' else (5, 1)
+    queries, entries = (61, 67) if case.variant.reads == 'source' else (5, 1)
     entries = queries if case.role == 'self' else entries
     module = make(case, known.options if known.large is None else known.large, features=D)
     given = Inputs(np.ones((1, queries, D), np.float32), np.ones((1, entries, source_width), np.float32),

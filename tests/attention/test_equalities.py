@@ -169,18 +169,16 @@ def test_causal_self_attention_is_that_of_flax():
     np.testing.assert_allclose(ours.context, reference, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('K', [1, 2, 4])
+@pytest.mark.parametrize('K', [1, 2])
 def test_attend_is_that_of_jax_also_with_shared_key_heads(K):
     """Neighbouring query heads share a key head: n reads k = n // (N / K)."""
     query, keys, values = normal(B, T, N, H), normal(B, S, K, H, seed=1), normal(B, S, K, H, seed=2)
     bias, mask = normal(1, N, T, S), np.ones((B, T, S), bool)
-    reference = jax.nn.dot_product_attention(query, keys, values, bias, scale=0.3, implementation='xla')
     repeated = [np.repeat(array, N // K, axis=2) for array in (keys, values)]
+    reference = jax.nn.dot_product_attention(query, *repeated, bias, scale=0.3, implementation='xla')
     for path in ('explicit', 'xla'):
         context, _ = attend(query, keys, values, mask=mask, bias=bias, scale=0.3, path=path)
         np.testing.assert_allclose(context, reference, atol=1e-5)
-        alike, _ = attend(query, *repeated, mask=mask, bias=bias, scale=0.3, path=path)
-        np.testing.assert_allclose(context, alike, atol=1e-5)
 
 
 # ---------------------------------------------------------------------------------------------------------------- paths
@@ -202,8 +200,7 @@ def forward_and_gradients(path, K, with_bias, dtype):
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
-@pytest.mark.parametrize('with_bias', [False, True])
-@pytest.mark.parametrize('K', [2, N])
+@pytest.mark.parametrize(('K', 'with_bias'), [(N, False), (2, True)])
 def test_every_path_is_the_explicit_one_forward_and_backward(K, with_bias, dtype):
     mask, context, gradients = forward_and_gradients('xla', K, with_bias, dtype)
     _, reference, their_gradients = forward_and_gradients('explicit', K, with_bias, 'float32')

@@ -1,0 +1,272 @@
+"""Beam search against every output there is, and against a beam search in float64 NumPy that never stops early."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from research.decoding import beam as beam_search
+from research.decoding.beam import beam
+from research.decoding.contract import Hypotheses
+from research.decoding.greedy import greedy
+from research.decoding.scoring import score
+from research.errors import UserError
+from research.models import contract
+from research.text.vocabulary import BEGIN, END, PAD, UNKNOWN
+from tests.decoding import toy
+
+SHORT, LENGTH = 4, 11
+ENOUGH = 113  # beams that lose nothing: 27 prefixes of 3 symbols, each of which 4 symbols may follow
+PENALTIES = pytest.mark.parametrize('penalty', [0.0, 0.6, 1.0, 2.0])
+SEEDS = range(3)
+
+
+@functools.cache
+def searching(beams, penalty, length=LENGTH, with_weights=False):
+    return jax.jit(functools.partial(beam, toy.MODEL, length=length, beams=beams, penalty=penalty,
+                                     with_weights=with_weights))
+
+
+def found(tables, source, places, **options):
+    return Hypotheses(*map(np.asarray, searching(**options)(tables, source, places)))
+
+
+def reluctant(seed):
+    """Tables with which outputs of very different lengths compete: the end symbol is seldom the most probable one."""
+    tables = toy.tables(seed)
+    tables['positions'][:, END] -= 1.0
+    return tables
+
+
+def assert_hypotheses_are(result, b, expected):
+    """Those of sentence b are [(symbols, score, penalised)], and nothing comes after them."""
+    for w, (tokens, total, penalised) in enumerate(expected):
+        assert result.lengths[b, w] == len(tokens), (b, w)
+        assert tuple(result.tokens[b, w, :len(tokens)]) == tokens, (b, w)
+        assert np.all(result.tokens[b, w, len(tokens):] == PAD)
+        assert result.finished[b, w] == (tokens[-1] == END)
+        np.testing.assert_allclose(result.scores[b, w], total, rtol=1e-5)
+        np.testing.assert_allclose(result.penalised[b, w], penalised, rtol=1e-5)
+    rest = slice(len(expected), None)
+    assert np.all(np.isneginf(result.scores[b, rest]))
+    assert np.all(result.tokens[b, rest] == PAD)
+    assert not np.any(result.lengths[b, rest])
+    assert not np.any(result.finished[b, rest])
+
+
+@PENALTIES
+def test_with_enough_beams_the_outputs_are_the_best_of_all_there_are(penalty):
+    tables, (source, places) = toy.tables(0), toy.a_source()
+    result = found(tables, source, places, beams=ENOUGH, penalty=penalty, length=SHORT)
+    for b, size in enumerate(toy.LENGTHS):
+        every = toy.exhaustive(tables, source[b, :size], SHORT, penalty)
+        assert len(every) == 121  # 1 + 3 + 9 + 27 that end, 81 that do not
+        assert_hypotheses_are(result, b, every[:ENOUGH])
+
+
+@PENALTIES
+@pytest.mark.parametrize('beams', [1, 2, 5])
+def test_with_few_beams_the_outputs_are_those_of_a_search_that_never_stops_early(beams, penalty):
+    for seed in SEEDS:
+        tables, (source, places) = reluctant(seed), toy.a_source(seed=seed)
+        result = found(tables, source, places, beams=beams, penalty=penalty)
+        for b, size in enumerate(toy.LENGTHS):
+            assert_hypotheses_are(result, b, toy.beam(tables, source[b, :size], LENGTH, beams, penalty))
+
+
+@PENALTIES
+def test_no_number_of_beams_ranks_above_the_best_output_and_enough_reach_it(penalty):
+    tables, (source, places) = reluctant(1), toy.a_source(seed=1)
+    best = np.array([toy.exhaustive(tables, source[b, :size], SHORT, penalty)[0][2]
+                     for b, size in enumerate(toy.LENGTHS)])
+    for beams in (1, 2, 5):
+        result = found(tables, source, places, beams=beams, penalty=penalty, length=SHORT)
+        ended = result.finished[:, 0]
+        assert np.all(result.penalised[ended, 0] <= best[ended] + 1e-5)
+    np.testing.assert_allclose(
+        found(tables, source, places, beams=ENOUGH, penalty=penalty, length=SHORT).penalised[:, 0], best, rtol=1e-5)
+
+
+@pytest.mark.parametrize('change', [toy.tables, reluctant])
+def test_one_beam_is_greedy_search_and_never_ranks_lower_with_a_penalty(change):
+    search = jax.jit(functools.partial(greedy, toy.MODEL, length=LENGTH, with_weights=True))
+    for seed in SEEDS:
+        tables, (source, places) = change(seed), toy.a_source(seed=seed)
+        expected = jax.tree.map(np.asarray, search(tables, source, places))
+        result = found(tables, source, places, beams=1, penalty=0.0, with_weights=True)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), result, expected)
+        penalised = found(tables, source, places, beams=1, penalty=1.0)
+        least = toy.wu(expected.scores, expected.lengths, 1.0)
+        assert np.all((penalised.penalised >= least - 1e-5) | ~expected.finished)
+
+
+@PENALTIES
+def test_stopping_early_changes_nothing_that_is_returned(penalty, monkeypatch):
+    tables, (source, places) = toy.tables(2), toy.a_source(seed=2)
+    early = found(tables, source, places, beams=3, penalty=penalty, with_weights=True)
+    monkeypatch.setattr(beam_search, 'settled', lambda live, finished, length, penalty: jnp.zeros(len(live), bool))
+    never = jax.jit(functools.partial(beam, toy.MODEL, length=LENGTH, beams=3, penalty=penalty, with_weights=True))
+    jax.tree.map(np.testing.assert_array_equal, early, jax.tree.map(np.asarray, never(tables, source, places)))
+
+
+@pytest.mark.parametrize('lengths', [[5, 3], [5, 0]], ids=['two sentences', 'a sentence and an empty row'])
+def test_the_loop_stops_when_no_sentence_can_improve(lengths, monkeypatch):
+    """From position 5 on every score is nan: one step too many would show."""
+    tables, (source, places) = toy.tables(0), toy.a_source(lengths)
+    tables['positions'][2:, END] += 30
+    expected = found(tables, source, places, beams=2, penalty=0.6)
+    tables['positions'][5:] = np.nan
+    jax.tree.map(np.testing.assert_array_equal, found(tables, source, places, beams=2, penalty=0.6), expected)
+    assert np.all(np.isfinite(expected.scores[:, 0]))
+    monkeypatch.setattr(beam_search, 'settled', lambda live, finished, length, penalty: jnp.zeros(len(live), bool))
+    never = jax.jit(functools.partial(beam, toy.MODEL, length=LENGTH, beams=2, penalty=0.6))(tables, source, places)
+    assert np.any(np.isnan(never.scores))
+
+
+def test_the_bound_is_the_score_of_the_best_live_hypothesis_at_the_largest_length():
+    live, finished = np.float32([[-9.0, -6.0]] * 4), np.float32([[-1, -2.9], [-1, -3.0], [-1, -3.1], [-1, -np.inf]])
+    np.testing.assert_array_equal(beam_search.settled(live, finished, 7, 1.0), [True, True, False, False])
+    np.testing.assert_array_equal(beam_search.settled(live, finished, 7, 0.0), [True, True, True, False])
+
+
+@pytest.mark.parametrize('penalty', [0.0, 1.0])
+def test_the_score_of_a_hypothesis_is_its_forced_score(penalty):
+    """Also shows that the carry follows the beams: it hashes all symbols so far."""
+    forced = jax.jit(functools.partial(score, toy.MODEL))
+    sentences = len(toy.LENGTHS)
+    for seed in SEEDS:
+        tables, (source, places) = reluctant(seed), toy.a_source(seed=seed)
+        result = found(tables, source, places, beams=5, penalty=penalty)
+        assert np.all(np.isfinite(result.scores))
+        rows = np.repeat(np.arange(sentences), 5)
+        batch = toy.a_batch(source[rows], jax.tree.map(lambda array, rows=rows: array[rows], places),
+                            result.tokens.reshape(sentences * 5, LENGTH), result.lengths.reshape(-1))
+        np.testing.assert_allclose(result.scores.reshape(-1), forced(tables, batch), rtol=1e-5)
+
+
+def test_hypotheses_that_do_not_end_stand_behind_all_that_do():
+    tables, (source, places) = toy.tables(0), toy.a_source()
+    tables['positions'][1:, END] = -1e9  # nothing ends but after no symbol at all, which is improbable
+    tables['positions'][0, END] -= 3
+    result = found(tables, source, places, beams=5, penalty=1.0)
+    for b, size in enumerate(toy.LENGTHS):
+        assert_hypotheses_are(result, b, toy.beam(tables, source[b, :size], LENGTH, 5, 1.0))
+    np.testing.assert_array_equal(np.sort(~result.finished, axis=1), ~result.finished)
+    assert not np.all(result.finished)
+    unfinished = ~result.finished
+    assert np.all(result.lengths[unfinished] == LENGTH)
+    every = found(tables, source, places, beams=ENOUGH, penalty=1.0, length=2)
+    assert np.all(every.finished[:, 0])
+    assert np.all(every.penalised[:, 0] < np.max(every.penalised, axis=1))
+
+
+def test_pad_and_begin_are_never_written_however_probable():
+    tables, (source, places) = toy.tables(0), toy.a_source()
+    tables['positions'][:, [PAD, BEGIN]] += 50
+    result = found(tables, source, places, beams=5, penalty=0.6)
+    written = np.arange(LENGTH) < result.lengths[:, :, None]
+    assert np.all(result.tokens[written] >= END)
+    assert np.any(result.tokens[written] == UNKNOWN)
+
+
+def test_what_stands_at_padding_and_how_much_of_it_there_is_changes_nothing():
+    tables, (source, places) = toy.tables(0), toy.a_source()
+    options = {'beams': 3, 'penalty': 0.6, 'with_weights': True}
+    expected = found(tables, source, places, **options)
+    other = np.where(places.segment > 0, source, (source + 1) % toy.SOURCE)
+    jax.tree.map(np.testing.assert_array_equal, found(tables, other, places, **options), expected)
+    wide, wide_places = toy.a_source(width=toy.S + 3, seed=9)
+    wide[:, :toy.S] = source
+    result = found(tables, wide, wide_places, **options)
+    assert np.all(result.weights[..., toy.S:] == 0)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5),
+                 result._replace(weights=result.weights[..., :toy.S]), expected)
+
+
+def test_a_sentence_does_not_see_its_neighbours_in_the_batch():
+    tables, (source, places) = reluctant(0), toy.a_source()
+    options = {'beams': 3, 'penalty': 0.6, 'with_weights': True}
+    together = found(tables, source, places, **options)
+    for b in range(len(source)):
+        alone = found(tables, *jax.tree.map(lambda array, b=b: array[b:b + 1], (source, places)), **options)
+        jax.tree.map(lambda one, other, b=b: np.testing.assert_allclose(one[0], other[b], atol=1e-5), alone, together)
+
+
+def test_a_row_without_a_source_has_one_hypothesis_without_a_symbol_and_disturbs_nobody():
+    tables, options = toy.tables(0), {'beams': 3, 'penalty': 0.6, 'with_weights': True}
+    source, places = toy.a_source([3, 0, 5])
+    result = found(tables, source, places, **options)
+    assert np.all(result.tokens[1] == PAD)
+    np.testing.assert_array_equal(result.lengths[1], [0, 0, 0])
+    np.testing.assert_array_equal(result.scores[1], [0, -np.inf, -np.inf])
+    np.testing.assert_array_equal(result.penalised[1], [0, -np.inf, -np.inf])
+    np.testing.assert_array_equal(result.finished[1], [True, False, False])
+    assert np.all(result.weights[1] == 0)
+    others = found(tables, *jax.tree.map(lambda array: array[[0, 2]], (source, places)), **options)
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one[[0, 2]], other, atol=1e-6), result, others)
+
+
+def test_weights_are_those_of_forced_decoding_of_each_hypothesis():
+    tables, (source, places) = reluctant(1), toy.a_source(seed=1)
+    B, W = len(source), 5
+    result = found(tables, source, places, beams=W, penalty=1.0, with_weights=True)
+    assert result.weights.shape == (B, W, toy.N, LENGTH, toy.S)
+    assert found(tables, source, places, beams=W, penalty=1.0).weights is None
+    for w in range(W):
+        batch = toy.a_batch(source, places, result.tokens[:, w], result.lengths[:, w])
+        forced = contract.decode(toy.MODEL, tables, contract.encode(toy.MODEL, tables, source, places), batch.inputs,
+                                 batch.target_places).weights
+        for b, length in enumerate(result.lengths[:, w]):
+            np.testing.assert_allclose(result.weights[b, w, :, :length], forced[b, :, :length], atol=1e-6)
+            assert np.all(result.weights[b, w, :, length:] == 0)
+    assert len(np.unique(result.lengths)) > 2
+
+
+def test_weights_are_carried_only_when_they_are_asked_for():
+    stored = f'[{LENGTH},{len(toy.LENGTHS)},3,{toy.N},{toy.S}]'
+    for with_weights in (False, True):
+        program = jax.make_jaxpr(searching(3, 0.6, with_weights=with_weights))(toy.tables(0), *toy.a_source())
+        assert (stored in str(program)) == with_weights
+
+
+def test_weights_that_a_model_has_not_are_refused():
+    with pytest.raises(UserError, match='the model returns no weights'):
+        beam(toy.Toy(explicit=False), toy.tables(0), *toy.a_source(), length=3, beams=2, penalty=0.0, with_weights=True)
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    ({'length': 0}, 'length is 0; it must be a positive integer'),
+    ({'beams': 0}, 'beams is 0; it must be a positive integer'),
+    ({'beams': 2.0}, 'beams is 2.0; it must be a positive integer'),
+    ({'penalty': -0.5}, 'the length penalty is -0.5; it must be a finite number, 0 or more'),
+    ({'penalty': float('nan')}, 'the length penalty is nan'),
+    ({'penalty': float('inf')}, 'the length penalty is inf')])
+def test_numbers_that_mean_nothing_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        beam(toy.MODEL, toy.tables(0), *toy.a_source(), **({'length': 3, 'beams': 2, 'penalty': 0.0} | options))
+
+
+def test_a_shape_is_compiled_once():
+    traces = []
+
+    @jax.jit
+    def search(tables, source, places):
+        traces.append(source.shape)
+        return beam(toy.MODEL, tables, source, places, length=3, beams=2, penalty=0.6)
+    for seed in SEEDS:
+        search(toy.tables(seed), *toy.a_source(seed=seed))
+    assert traces == [(len(toy.LENGTHS), toy.S)]
+
+
+def test_seeds_under_vmap_are_single_seeds():
+    source, places = toy.a_source()
+    every = [reluctant(seed) for seed in SEEDS]
+    search = functools.partial(beam, toy.MODEL, length=LENGTH, beams=3, penalty=0.6, with_weights=True)
+    together = jax.jit(jax.vmap(search, in_axes=(0, None, None)))(
+        jax.tree.map(lambda *leaves: np.stack(leaves), *every), source, places)
+    for seed, tables in enumerate(every):
+        single = found(tables, source, places, beams=3, penalty=0.6, with_weights=True)
+        jax.tree.map(lambda one, other, seed=seed: np.testing.assert_allclose(one[seed], other, atol=1e-5), together,
+                     single)

@@ -1,0 +1,159 @@
+"""A model that is a few random tables, and the same model and every search over it in float64 NumPy, prefix by prefix.
+
+The scores of the next symbol depend on the source, the symbol before, the position, and a state that hashes all symbols
+so far: a carry that does not follow its beam gives other scores.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from research.models import contract
+from research.models.contract import Decoded, EncoderDecoder
+from research.shapes import Array, Batch, Places
+from research.text.vocabulary import BEGIN, END, PAD
+
+V, SOURCE, S, N, STATES, LONGEST = 6, 11, 5, 2, 7, 13
+WRITABLE = [symbol for symbol in range(V) if symbol not in (PAD, BEGIN)]
+LENGTHS = [5, 3, 1]
+
+
+class ToyMemory(NamedTuple):
+    total: Array   # [B, V]
+    tokens: Array  # int32 [B, S]
+    real: Array    # bool [B, S]
+
+
+class ToyCarry(NamedTuple):
+    state: Array     # int32 [B]
+    position: Array  # int32 [B]
+
+
+class Toy(EncoderDecoder):
+    explicit: bool = True  # return weights
+
+    def setup(self):
+        normal = nn.initializers.normal(1.0)
+        self.sources = self.param('sources', normal, (SOURCE, V))
+        self.transitions = self.param('transitions', normal, (V, V))
+        self.positions = self.param('positions', normal, (LONGEST, V))
+        self.histories = self.param('histories', normal, (STATES, V))
+        self.pointers = self.param('pointers', normal, (N, STATES, SOURCE))
+
+    def encode(self, source, places, rng=None):
+        real = places.segment > 0
+        return ToyMemory(jnp.sum(jnp.where(real[..., None], self.sources[source], 0), axis=1), source, real)
+
+    def start(self, memory, length):
+        zeros = jnp.zeros(memory.tokens.shape[0], jnp.int32)
+        return ToyCarry(zeros, zeros)
+
+    def step(self, memory, carry, token):
+        state = (3 * carry.state + token) % STATES
+        hidden = (memory.total + self.transitions[token] + self.positions[carry.position] + self.histories[state])
+        weights = None
+        if self.explicit:
+            energies = self.pointers[jnp.arange(N)[:, None], state[:, None, None], memory.tokens[:, None]]
+            weights = jnp.where(memory.real[:, None], jax.nn.softmax(
+                jnp.where(memory.real[:, None], energies, -1e30), axis=-1), 0)
+        return hidden, weights, ToyCarry(state, carry.position + 1)
+
+    def decode(self, memory, inputs, places, rng=None):
+        def one(carry, token):
+            hidden, weights, carry = self.step(memory, carry, token)
+            return carry, (hidden, weights)
+        _, (hidden, weights) = jax.lax.scan(one, self.start(memory, inputs.shape[1]), inputs.T)
+        return Decoded(jnp.moveaxis(hidden, 0, 1), None if weights is None else jnp.moveaxis(weights, 0, 2),
+                       jnp.zeros(()))
+
+    def logits(self, hidden):
+        return hidden
+
+
+MODEL = Toy()
+
+
+def places(lengths, width):
+    position = np.broadcast_to(np.arange(width, dtype=np.int32), (len(lengths), width))
+    return Places((position < np.array(lengths)[:, None]).astype(np.int32), position)
+
+
+def a_source(lengths=LENGTHS, width=S, seed=0):
+    """Random source symbols, also where there is padding, and their places."""
+    tokens = np.random.default_rng(seed).integers(0, SOURCE, (len(lengths), width)).astype(np.int32)
+    return tokens, places(lengths, width)
+
+
+def a_batch(source, source_places, tokens, lengths):
+    """The pairs of sources and given targets [B, T]."""
+    inputs = np.concatenate([np.full((len(tokens), 1), BEGIN), tokens[:, :-1]], axis=1).astype(np.int32)
+    return Batch(source, source_places, inputs, tokens, places(lengths, tokens.shape[1]))
+
+
+def tables(seed):
+    """The parameters of the toy."""
+    batch = a_batch(*a_source(), np.zeros((len(LENGTHS), 2), np.int32), [2] * len(LENGTHS))
+    return jax.tree.map(np.array, jax.jit(lambda key: contract.init(MODEL, key, batch))(jax.random.key(seed)))
+
+
+# ------------------------------------------------------------------------------------------ float64, prefix by prefix
+
+def gains(tables, source, prefix):
+    """log p of each next symbol [V], -inf for those that are never written; source: a list of real symbols."""
+    tables = {name: np.float64(table) for name, table in tables.items()}
+    state = 0
+    for symbol in (BEGIN, *prefix):
+        state = (3 * state + symbol) % STATES
+    scores = (sum(tables['sources'][symbol] for symbol in source) + tables['transitions'][(BEGIN, *prefix)[-1]]
+              + tables['positions'][len(prefix)] + tables['histories'][state])
+    result = scores - np.log(np.sum(np.exp(scores - scores.max()))) - scores.max()
+    result[[PAD, BEGIN]] = -np.inf
+    return result
+
+
+def total(tables, source, tokens):
+    """Log p of all of these symbols."""
+    return sum(gains(tables, source, tokens[:t])[symbol] for t, symbol in enumerate(tokens))
+
+
+def wu(score, length, penalty):
+    return score / ((5 + length) / 6) ** penalty
+
+
+def greedy(tables, source, length):
+    """(symbols, score)"""
+    tokens, score = (), 0.0
+    while len(tokens) < length and tokens[-1:] != (END,):
+        gain = gains(tables, source, tokens)
+        tokens, score = (*tokens, int(np.argmax(gain))), score + gain.max()
+    return tokens, score
+
+
+def in_order(hypotheses, penalty):
+    """Of {symbols: score}: [(symbols, score, penalised)], those that end first, each sort by penalised score."""
+    rows = [(tokens, score, wu(score, len(tokens), penalty)) for tokens, score in hypotheses.items()]
+    return sorted(rows, key=lambda row: (row[0][-1] != END, -row[2]))
+
+
+def exhaustive(tables, source, length, penalty):
+    """Every output there is, best first."""
+    words = [symbol for symbol in WRITABLE if symbol != END]
+    every = {(*prefix, END): None for size in range(length) for prefix in itertools.product(words, repeat=size)}
+    every |= dict.fromkeys(itertools.product(words, repeat=length))
+    return in_order({tokens: total(tables, source, tokens) for tokens in every}, penalty)
+
+
+def beam(tables, source, length, beams, penalty):
+    """Beam search to the full length, without any early stop: the best `beams` outputs, best first."""
+    live, finished = {(): 0.0}, {}
+    for _ in range(length):
+        extensions = {(*tokens, symbol): score + gain for tokens, score in live.items()
+                      for symbol, gain in enumerate(gains(tables, source, tokens)) if gain > -np.inf}
+        order = sorted(extensions, key=extensions.get, reverse=True)
+        finished |= {tokens: extensions[tokens] for tokens in order[:beams] if tokens[-1] == END}
+        live = {tokens: extensions[tokens] for tokens in [row for row in order if row[-1] != END][:beams]}
+    return in_order(finished | live, penalty)[:beams]
