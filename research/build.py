@@ -43,6 +43,7 @@ class Plans(NamedTuple):
     train: batches.BatchPlan                     # shuffled anew each epoch
     dev: batches.BatchPlan                       # in order, once
     measured: tuple[tuple[int, int, int], ...]   # (B, S, T) of dev and test batches
+    tokens: int                                  # of those batches
 
 
 class Loop(NamedTuple):
@@ -257,12 +258,12 @@ def plans(config: Config, texts: Data) -> Plans:
     tokens = max(section.tokens, sum(wider))
     dev_plan = batches.BatchPlan(dev, wide, tokens)
     shapes = dict.fromkeys((*dev_plan.shapes, *batches.BatchPlan(test, wide, tokens).shapes))
-    return Plans(batches.BatchPlan(train, buckets, section.tokens, seed=config.seed), dev_plan, tuple(shapes))
+    return Plans(batches.BatchPlan(train, buckets, section.tokens, seed=config.seed), dev_plan, tuple(shapes), tokens)
 
 
 def measuring_plan(texts: Data, pairs: Sequence[corpus.Pair], planned: Plans) -> batches.BatchPlan:
     """Batches of any dev or test pairs, in order, in the shapes that a run measures with."""
-    return batches.BatchPlan(_ids(texts, pairs), planned.dev.buckets, planned.dev.tokens)
+    return batches.BatchPlan(_ids(texts, pairs), [(S, T) for _, S, T in planned.measured], planned.tokens)
 
 
 def _ids(texts: Data, pairs: Sequence[corpus.Pair]) -> list[tuple]:

@@ -30,7 +30,7 @@ DEMO = {
     'training.evaluate_every': 250, 'training.checkpoint_every': 250, 'training.dev_sample': 300,
 }
 CPU = {
-    'training.steps': 2000, 'training.warmup': 200, 'training.learning_rate': 3e-3,
+    'training.steps': 1500, 'training.warmup': 200, 'training.learning_rate': 3e-3,
     'training.evaluate_every': 250, 'training.checkpoint_every': 500,
 }
 FULL = {

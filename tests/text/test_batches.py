@@ -229,11 +229,12 @@ def test_a_batch_is_decided_by_seed_and_number_alone(plan, pairs):
         assert plan.ids(k).tolist() == BatchPlan(pairs, BUCKETS, TOKENS, seed=3).ids(k).tolist()
 
 
-def test_with_seed_leaves_the_plan_as_it_is(plan):
+def test_with_seed_is_a_plan_of_that_seed_and_leaves_the_first_as_it_is(plan, pairs):
     before = [ids.tolist() for ids in epoch(plan)]
     other = plan.with_seed(8)
-    other[0]
     assert (plan.seed, other.seed) == (3, 8)
+    assert [ids.tolist() for ids in epoch(other)] == [ids.tolist() for ids in epoch(BatchPlan(
+        pairs, BUCKETS, TOKENS, seed=8))]
     assert [ids.tolist() for ids in epoch(plan)] == before
     assert (other.shapes, len(other), other.padding) == (plan.shapes, len(plan), plan.padding)
 
@@ -278,6 +279,7 @@ def test_pairs_that_fit_nowhere_are_counted_and_named():
     plan = BatchPlan(made_up([(2, 2), (9, 2), (2, 2), (2, 9)]), ((3, 3),), 12, seed=1)
     assert plan.dropped.tolist() == [1, 3]
     assert sorted(plan.ids(0).tolist()) == [0, 2]
+    assert plan.padding == pytest.approx(1 - 8 / 12)
     assert BatchPlan(made_up([(2, 2)]), ((3, 3),), 12).dropped.tolist() == []
 
 

@@ -91,6 +91,7 @@ def test_a_tab_is_text_in_two_files(write):
     ('a\tä\n'.encode('latin-1'), [':1:', 'not UTF-8', 'byte 3 of']),
     (b'a\tb\r\nc\td\r\n', [':1:', 'carriage return', 'dos2unix']),
     (b'a\tb\rc\td\r', [':1:', 'carriage return']),
+    (b'a\rx\tb\n', [':1:', 'carriage return']),
     (b'\xef\xbb\xbfa\tb\n', [':1:', 'byte order mark']),
     (b'', ['empty']),
 ], ids=repr)
@@ -131,8 +132,9 @@ def damaged():
     flipped[len(whole) // 2] ^= 0xff
     checksum = bytearray(whole)
     checksum[-6] ^= 0xff
-    return {'cut off': whole[:len(whole) // 2], 'a byte is another': bytes(flipped), 'wrong checksum': bytes(checksum),
-            'not compressed': b'a\tb\n', 'rubbish at its end': whole + b'rubbish', 'only the beginning': whole[:5]}
+    return {'cut off': whole[:len(whole) // 2], 'no known way of packing': whole[:10] + b'\xff' + whole[11:],
+            'a byte is another': bytes(flipped), 'wrong checksum': bytes(checksum), 'not compressed': b'a\tb\n',
+            'rubbish at its end': whole + b'rubbish', 'only the beginning': whole[:5]}
 
 
 @pytest.mark.parametrize(('way', 'content'), damaged().items(), ids=list(damaged()))

@@ -140,10 +140,21 @@ def test_the_number_of_different_sources_is_known():
         assert len(drawn) == TASKS[task].sources(length, symbols)
 
 
+def test_a_source_is_avoided_exactly_up_to_half_of_all_sources():
+    """Two symbols, length 2: four sources. Train and dev hold up to three of them."""
+    met = {count: set() for count in (1, 2, 3)}
+    for seed in range(60):
+        corpus = make('copy', train=3, dev=1, test=1, lengths=(2, 2), symbols=2, seed=seed)
+        before = {pair.source for pair in (*corpus.train, *corpus.dev)}
+        if len(before) < 4:
+            met[len(before)].add(corpus.test[0].source in before)
+    assert met == {1: set(), 2: {False}, 3: {False, True}}  # one is not possible: dev avoids the one of train
+
+
 def test_splits_are_drawn_from_streams_of_their_own():
-    corpus = make('copy', train=60, dev=60, test=60, lengths=(1, 20), symbols=26, seed=5)
-    lengths = [tuple(len(pair.alignment) for pair in split) for split in corpus]
-    assert len(set(lengths)) == 3
+    """With one symbol there is one source a length, so nothing is drawn again and the lengths show the stream."""
+    corpus = make('copy', train=60, dev=60, test=60, lengths=(1, 9), symbols=1, seed=5)
+    assert len({tuple(len(pair.alignment) for pair in split) for split in corpus}) == 3
 
 
 # ------------------------------------------------------------------------------------------------ what is not possible

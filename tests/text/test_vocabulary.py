@@ -103,6 +103,10 @@ def test_json_brings_the_same_vocabulary_back(lines, unit):
         np.testing.assert_array_equal(again.encode(line), vocabulary.encode(line))
 
 
+def test_json_can_be_read_by_people():
+    assert '"é"' in Vocabulary.build(['é'], 'words').to_json().split('\n')
+
+
 def test_decoding_stops_at_the_end_and_skips_padding_and_begin():
     vocabulary = Vocabulary.build(['a b'], 'words')
     assert vocabulary.symbols([BEGIN, 4, PAD, 5, END, 4, PAD]) == ['a', 'b']
