@@ -161,7 +161,10 @@ def _note(options: argparse.Namespace, run: Run, translator: Translator, result:
 def _vocabulary(path: pathlib.Path) -> Vocabulary:
     if not path.is_file():
         raise UserError(f'{path} is missing: the run in this work directory is not whole')
-    return Vocabulary.from_json(path.read_text(encoding='utf-8'))
+    try:
+        return Vocabulary.from_json(path.read_text(encoding='utf-8'))
+    except (UserError, UnicodeDecodeError) as error:
+        raise UserError(f'{path}: {error}') from None
 
 
 if __name__ == '__main__':

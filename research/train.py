@@ -4,6 +4,7 @@
     python -m research.train --config=configs/pronunciation.py:transformer --config.training.steps=8000 --workdir=...
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -127,10 +128,9 @@ class Trainer:
                 report.message(f'going on from step {int(saved.state.step)}')
             reporting = Reporting(report, self.loop.report_every)
             measuring = Measuring(self, measure, report, best, saved.best)
-            saving = Saving(latest, self.loop, measuring, signals)
-            stream = batches.stream(plan, int(saved.state.step))
-            last = loop.train(saved.state, stream, update, self.loop.steps, (reporting, measuring, saving))
-            reporting.flush(int(last.step))
+            saving = Saving(latest, self.loop, reporting, measuring, signals)
+            with contextlib.closing(batches.stream(plan, int(saved.state.step))) as stream:
+                last = loop.train(saved.state, stream, update, self.loop.steps, (reporting, measuring, saving))
             params = best.restore_step(int(measuring.best.step), last.params)
             return Outcome(params, int(measuring.best.step), float(measuring.best.accuracy))
 
@@ -164,12 +164,12 @@ class Reporting:
 
     def __call__(self, step: int, state: state.State, metrics: Metrics) -> None:
         """After each step."""
-        self.flush(step)
+        self.flush()
         self.window.append(metrics)
         if step % self.every == 0:
             self.due, self.window = (step, self.window), []
 
-    def flush(self, step: int) -> None:
+    def flush(self) -> None:
         """Reports the window that is complete, if there is one."""
         if self.due is None:
             return
@@ -224,13 +224,18 @@ def total_loss(measure: loop.Programs, params: Params, plan: batches.BatchPlan) 
 class Saving:
     """Writes a checkpoint every so often, at the end, and when the process is asked to stop."""
 
-    def __init__(self, checkpoints: Checkpoints, numbers: build.Loop, measuring: Measuring, signals: 'Signals'):
-        """Runs after `measuring`, so that a checkpoint knows the best measurement up to its own step."""
-        self.checkpoints, self.numbers, self.measuring, self.signals = checkpoints, numbers, measuring, signals
+    def __init__(self, checkpoints: Checkpoints, numbers: build.Loop, reporting: Reporting, measuring: Measuring,
+                 signals: 'Signals'):
+        """Runs after the two others: a checkpoint knows the best measurement up to its own step, and nothing reported
+        about the steps before it is missing when a run goes on from it.
+        """
+        self.checkpoints, self.numbers, self.signals = checkpoints, numbers, signals
+        self.reporting, self.measuring = reporting, measuring
 
     def __call__(self, step: int, state: state.State, metrics: Metrics) -> None:
         """After each step."""
         if step % self.numbers.checkpoint_every == 0 or step == self.numbers.steps or self.signals.received:
+            self.reporting.flush()
             self.checkpoints.save(step, Saved(state, self.measuring.best))
         if self.signals.received and step < self.numbers.steps:
             print(f'stopped by signal {self.signals.received} at step {step}; start again to go on', file=sys.stderr)
