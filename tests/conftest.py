@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import sys
 
 import pytest
 
@@ -9,6 +10,11 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
 # Most of the tests' time is compiling programs that run once: half of it is saved where speed is not tested.
 os.environ.setdefault('XLA_FLAGS', '--xla_llvm_disable_expensive_passes=true')
+# Tests that start processes, and both workers, find the programs that another one has compiled.
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(pathlib.Path(__file__).resolve().parent.parent / '.cache' / (
+    f'jax-{sys.version_info.major}.{sys.version_info.minor}')))
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 

@@ -6,10 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from research.decoding.contract import Hypotheses, log_probabilities, penalise
+from research.decoding.contract import log_probabilities, penalise
 from research.decoding.greedy import greedy
 from research.errors import UserError
-from research.models import contract
 from research.text.vocabulary import BEGIN, END, PAD, UNKNOWN
 from tests.decoding import toy
 
@@ -23,7 +22,7 @@ def searching(length=LENGTH, with_weights=False):
 
 
 def found(tables, source, places, **options):
-    return Hypotheses(*map(np.asarray, searching(**options)(tables, source, places)))
+    return jax.tree.map(np.asarray, searching(**options)(tables, source, places))
 
 
 def with_end(tables, gain, since):
@@ -108,28 +107,28 @@ def test_a_row_without_a_source_gets_no_symbol_and_does_not_disturb_the_others()
 @pytest.mark.parametrize('lengths', [[5, 3], [5, 0]], ids=['two sentences', 'a sentence and an empty row'])
 def test_the_loop_stops_with_the_last_end_symbol(lengths):
     """From position 3 on every score is nan: one step too many would show."""
-    tables, (source, places) = with_end(toy.tables(0), 50, 2), toy.a_source(lengths)
-    expected = found(tables, source, places)
-    tables['positions'][3:] = np.nan
-    late = with_end(tables, -100, 2)
-    assert np.all(np.isfinite(expected.scores))
-    jax.tree.map(np.testing.assert_array_equal, found(tables, source, places), expected)
-    assert not np.all(np.isfinite(found(late, source, places).scores))
+    never, (source, places) = with_end(toy.tables(0), -100, 0), toy.a_source(lengths)
+    expected = found(with_end(never, 200, 2), source, places)
+    np.testing.assert_array_equal(expected.lengths[:, 0], [3 if length else 0 for length in lengths])
+    never['positions'][3:] = np.nan
+    jax.tree.map(np.testing.assert_array_equal, found(with_end(never, 200, 2), source, places), expected)
+    assert np.isnan(found(never, source, places).scores[0, 0])
 
 
 def test_weights_are_those_of_forced_decoding_and_zero_after_the_end():
-    tables, (source, places) = toy.tables(3), toy.a_source(seed=3)
-    result = found(tables, source, places, with_weights=True)
-    assert result.weights.shape == (len(source), 1, toy.N, LENGTH, toy.S)
-    assert found(tables, source, places).weights is None
-    batch = toy.a_batch(source, places, result.tokens[:, 0], result.lengths[:, 0])
-    forced = contract.decode(toy.MODEL, tables, contract.encode(toy.MODEL, tables, source, places), batch.inputs,
-                             batch.target_places).weights
-    for b, length in enumerate(result.lengths[:, 0]):
-        np.testing.assert_allclose(result.weights[b, 0, :, :length], forced[b, :, :length], atol=1e-6)
-        np.testing.assert_allclose(np.sum(result.weights[b, 0, :, :length], axis=-1), 1, atol=1e-5)
-        assert np.all(result.weights[b, 0, :, length:] == 0)
-    assert len(set(result.lengths[:, 0])) > 1
+    lengths = set()
+    for seed in SEEDS:
+        tables, (source, places) = toy.tables(seed), toy.a_source(seed=seed)
+        result = found(tables, source, places, with_weights=True)
+        assert result.weights.shape == (len(source), 1, toy.N, LENGTH, toy.S)
+        assert found(tables, source, places).weights is None
+        expected = toy.forced_weights(tables, toy.a_batch(source, places, result.tokens[:, 0], result.lengths[:, 0]))
+        for b, length in enumerate(result.lengths[:, 0]):
+            np.testing.assert_allclose(result.weights[b, 0, :, :length], expected[b, :, :length], atol=1e-6)
+            np.testing.assert_allclose(np.sum(result.weights[b, 0, :, :length], axis=-1), 1, atol=1e-5)
+            assert np.all(result.weights[b, 0, :, length:] == 0)
+            lengths.add(int(length))
+    assert len(lengths) > 2
 
 
 def test_weights_that_a_model_has_not_are_refused():

@@ -9,17 +9,14 @@ import pytest
 
 from research.decoding import beam as beam_search
 from research.decoding.beam import beam
-from research.decoding.contract import Hypotheses
 from research.decoding.greedy import greedy
 from research.decoding.scoring import score
 from research.errors import UserError
-from research.models import contract
 from research.text.vocabulary import BEGIN, END, PAD, UNKNOWN
 from tests.decoding import toy
 
 SHORT, LENGTH = 4, 11
 ENOUGH = 113  # beams that lose nothing: 27 prefixes of 3 symbols, each of which 4 symbols may follow
-PENALTIES = pytest.mark.parametrize('penalty', [0.0, 0.6, 1.0, 2.0])
 SEEDS = range(3)
 
 
@@ -30,7 +27,7 @@ def searching(beams, penalty, length=LENGTH, with_weights=False):
 
 
 def found(tables, source, places, **options):
-    return Hypotheses(*map(np.asarray, searching(**options)(tables, source, places)))
+    return jax.tree.map(np.asarray, searching(**options)(tables, source, places))
 
 
 def reluctant(seed):
@@ -38,6 +35,13 @@ def reluctant(seed):
     tables = toy.tables(seed)
     tables['positions'][:, END] -= 1.0
     return tables
+
+
+def every_pair(source, places, result):
+    """Each sentence with each of its hypotheses: a batch of B x W pairs."""
+    W = result.lengths.shape[1]
+    source, places = jax.tree.map(lambda array: np.repeat(array, W, axis=0), (source, places))
+    return toy.a_batch(source, places, result.tokens.reshape(-1, LENGTH), result.lengths.reshape(-1))
 
 
 def assert_hypotheses_are(result, b, expected):
@@ -56,7 +60,7 @@ def assert_hypotheses_are(result, b, expected):
     assert not np.any(result.finished[b, rest])
 
 
-@PENALTIES
+@pytest.mark.parametrize('penalty', [0.0, 0.6, 1.0, 2.0])
 def test_with_enough_beams_the_outputs_are_the_best_of_all_there_are(penalty):
     tables, (source, places) = toy.tables(0), toy.a_source()
     result = found(tables, source, places, beams=ENOUGH, penalty=penalty, length=SHORT)
@@ -66,7 +70,7 @@ def test_with_enough_beams_the_outputs_are_the_best_of_all_there_are(penalty):
         assert_hypotheses_are(result, b, every[:ENOUGH])
 
 
-@PENALTIES
+@pytest.mark.parametrize('penalty', [0.0, 0.6, 2.0])
 @pytest.mark.parametrize('beams', [1, 2, 5])
 def test_with_few_beams_the_outputs_are_those_of_a_search_that_never_stops_early(beams, penalty):
     for seed in SEEDS:
@@ -76,17 +80,15 @@ def test_with_few_beams_the_outputs_are_those_of_a_search_that_never_stops_early
             assert_hypotheses_are(result, b, toy.beam(tables, source[b, :size], LENGTH, beams, penalty))
 
 
-@PENALTIES
-def test_no_number_of_beams_ranks_above_the_best_output_and_enough_reach_it(penalty):
-    tables, (source, places) = reluctant(1), toy.a_source(seed=1)
+def test_no_number_of_beams_ranks_above_the_best_output_and_enough_reach_it():
+    tables, (source, places), penalty = reluctant(1), toy.a_source(seed=1), 0.6
     best = np.array([toy.exhaustive(tables, source[b, :size], SHORT, penalty)[0][2]
                      for b, size in enumerate(toy.LENGTHS)])
     for beams in (1, 2, 5):
         result = found(tables, source, places, beams=beams, penalty=penalty, length=SHORT)
-        ended = result.finished[:, 0]
-        assert np.all(result.penalised[ended, 0] <= best[ended] + 1e-5)
-    np.testing.assert_allclose(
-        found(tables, source, places, beams=ENOUGH, penalty=penalty, length=SHORT).penalised[:, 0], best, rtol=1e-5)
+        assert np.all((result.penalised[:, 0] <= best + 1e-5) | ~result.finished[:, 0])
+    every = found(tables, source, places, beams=ENOUGH, penalty=penalty, length=SHORT)
+    np.testing.assert_allclose(every.penalised[:, 0], best, rtol=1e-5)
 
 
 @pytest.mark.parametrize('change', [toy.tables, reluctant])
@@ -102,7 +104,7 @@ def test_one_beam_is_greedy_search_and_never_ranks_lower_with_a_penalty(change):
         assert np.all((penalised.penalised >= least - 1e-5) | ~expected.finished)
 
 
-@PENALTIES
+@pytest.mark.parametrize('penalty', [0.0, 1.0])
 def test_stopping_early_changes_nothing_that_is_returned(penalty, monkeypatch):
     tables, (source, places) = toy.tables(2), toy.a_source(seed=2)
     early = found(tables, source, places, beams=3, penalty=penalty, with_weights=True)
@@ -135,21 +137,18 @@ def test_the_bound_is_the_score_of_the_best_live_hypothesis_at_the_largest_lengt
 def test_the_score_of_a_hypothesis_is_its_forced_score(penalty):
     """Also shows that the carry follows the beams: it hashes all symbols so far."""
     forced = jax.jit(functools.partial(score, toy.MODEL))
-    sentences = len(toy.LENGTHS)
     for seed in SEEDS:
         tables, (source, places) = reluctant(seed), toy.a_source(seed=seed)
         result = found(tables, source, places, beams=5, penalty=penalty)
         assert np.all(np.isfinite(result.scores))
-        rows = np.repeat(np.arange(sentences), 5)
-        batch = toy.a_batch(source[rows], jax.tree.map(lambda array, rows=rows: array[rows], places),
-                            result.tokens.reshape(sentences * 5, LENGTH), result.lengths.reshape(-1))
+        batch = every_pair(source, places, result)
         np.testing.assert_allclose(result.scores.reshape(-1), forced(tables, batch), rtol=1e-5)
 
 
 def test_hypotheses_that_do_not_end_stand_behind_all_that_do():
     tables, (source, places) = toy.tables(0), toy.a_source()
     tables['positions'][1:, END] = -1e9  # nothing ends but after no symbol at all, which is improbable
-    tables['positions'][0, END] -= 3
+    tables['positions'][0, END] -= 8
     result = found(tables, source, places, beams=5, penalty=1.0)
     for b, size in enumerate(toy.LENGTHS):
         assert_hypotheses_are(result, b, toy.beam(tables, source[b, :size], LENGTH, 5, 1.0))
@@ -214,13 +213,11 @@ def test_weights_are_those_of_forced_decoding_of_each_hypothesis():
     result = found(tables, source, places, beams=W, penalty=1.0, with_weights=True)
     assert result.weights.shape == (B, W, toy.N, LENGTH, toy.S)
     assert found(tables, source, places, beams=W, penalty=1.0).weights is None
-    for w in range(W):
-        batch = toy.a_batch(source, places, result.tokens[:, w], result.lengths[:, w])
-        forced = contract.decode(toy.MODEL, tables, contract.encode(toy.MODEL, tables, source, places), batch.inputs,
-                                 batch.target_places).weights
-        for b, length in enumerate(result.lengths[:, w]):
-            np.testing.assert_allclose(result.weights[b, w, :, :length], forced[b, :, :length], atol=1e-6)
-            assert np.all(result.weights[b, w, :, length:] == 0)
+    forced = toy.forced_weights(tables, every_pair(source, places, result))
+    for row, length in enumerate(result.lengths.reshape(-1)):
+        weights = result.weights.reshape(B * W, toy.N, LENGTH, toy.S)[row]
+        np.testing.assert_allclose(weights[:, :length], forced[row, :, :length], atol=1e-6)
+        assert np.all(weights[:, length:] == 0)
     assert len(np.unique(result.lengths)) > 2
 
 

@@ -20,6 +20,8 @@ from research.text.vocabulary import BEGIN, END, PAD
 V, SOURCE, S, N, STATES, LONGEST = 6, 11, 5, 2, 7, 13
 WRITABLE = [symbol for symbol in range(V) if symbol not in (PAD, BEGIN)]
 LENGTHS = [5, 3, 1]
+SHAPES = {'sources': (SOURCE, V), 'transitions': (V, V), 'positions': (LONGEST, V), 'histories': (STATES, V),
+          'pointers': (N, STATES, SOURCE)}
 
 
 class ToyMemory(NamedTuple):
@@ -37,12 +39,8 @@ class Toy(EncoderDecoder):
     explicit: bool = True  # return weights
 
     def setup(self):
-        normal = nn.initializers.normal(1.0)
-        self.sources = self.param('sources', normal, (SOURCE, V))
-        self.transitions = self.param('transitions', normal, (V, V))
-        self.positions = self.param('positions', normal, (LONGEST, V))
-        self.histories = self.param('histories', normal, (STATES, V))
-        self.pointers = self.param('pointers', normal, (N, STATES, SOURCE))
+        for name, shape in SHAPES.items():
+            setattr(self, name, self.param(name, nn.initializers.zeros, shape))
 
     def encode(self, source, places, rng=None):
         real = places.segment > 0
@@ -95,9 +93,16 @@ def a_batch(source, source_places, tokens, lengths):
 
 
 def tables(seed):
-    """The parameters of the toy."""
-    batch = a_batch(*a_source(), np.zeros((len(LENGTHS), 2), np.int32), [2] * len(LENGTHS))
-    return jax.tree.map(np.array, jax.jit(lambda key: contract.init(MODEL, key, batch))(jax.random.key(seed)))
+    """Random parameters of the toy."""
+    random = np.random.default_rng(seed)
+    return {name: random.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
+
+
+@jax.jit
+def forced_weights(tables, batch):
+    """The weights [B, N, T, S] of given targets, all at once."""
+    memory = contract.encode(MODEL, tables, batch.source, batch.source_places)
+    return contract.decode(MODEL, tables, memory, batch.inputs, batch.target_places).weights
 
 
 # ------------------------------------------------------------------------------------------ float64, prefix by prefix
