@@ -6,7 +6,7 @@ A run is chosen in words, joined by +:
     --config=configs/pronunciation.py:transformer                   Transformer encoder and decoder
     --config=configs/pronunciation.py:transformer_to_recurrent+dot  one of each, and the reader
 
-    recurrent   transformer   recurrent_to_transformer   transformer_to_recurrent   and the names in configs/attention.py
+Words: recurrent, transformer, recurrent_to_transformer, transformer_to_recurrent, and those of configs/attention.py.
 
 Any key can then be set: --config.training.steps=4000 --config.decoder.reader.energy_width=64
 """
