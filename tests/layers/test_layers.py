@@ -1,0 +1,79 @@
+"""The parts that models share, against float64 NumPy and by what they promise."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from research.layers.dropout import dropout, split
+from research.layers.embedding import Embedding, Projection
+from research.layers.feed_forward import FeedForward
+from research.layers.residual import Residual
+
+B, S, D, F, V = 3, 5, 7, 11, 13
+RANDOM = np.random.default_rng(0)
+INPUTS = RANDOM.normal(size=(B, S, D)).astype(np.float32)
+
+
+def layer_norm(inputs, scale, bias):
+    mean, variance = inputs.mean(-1, keepdims=True), inputs.var(-1, keepdims=True)
+    return (inputs - mean) / np.sqrt(variance + 1e-6) * scale + bias
+
+
+def test_dropout_without_a_key_or_a_rate_changes_nothing():
+    assert dropout(INPUTS, 0.5, None) is INPUTS
+    assert dropout(INPUTS, 0.0, jax.random.key(0)) is INPUTS
+
+
+def test_dropout_zeroes_the_stated_share_and_keeps_the_mean():
+    ones = jnp.ones((200, 500))
+    dropped = np.asarray(dropout(ones, 0.3, jax.random.key(1)))
+    assert set(np.unique(dropped)) == {np.float32(0), np.float32(1) / np.float32(0.7)}
+    assert np.mean(dropped == 0) == pytest.approx(0.3, abs=0.005)  # 3.5 standard deviations of 100,000 draws
+
+
+def test_split_gives_different_keys_or_none_at_all():
+    assert split(None, 3) == [None, None, None]
+    draws = {float(jax.random.uniform(key)) for key in split(jax.random.key(0), 3)}
+    assert len(draws) == 3
+
+
+def test_embedding_looks_up_scaled_rows_and_scores_with_the_same_table():
+    embedding, tokens = Embedding(V, D), np.array([[0, 12], [5, 5]], np.int32)
+    params = embedding.init(jax.random.key(0), tokens)
+    table = np.asarray(params['params']['table'], np.float64)
+    np.testing.assert_allclose(embedding.apply(params, tokens), table[tokens] * np.sqrt(D), rtol=1e-6)
+    np.testing.assert_allclose(embedding.apply(params, INPUTS, method='logits'), INPUTS @ table.T, rtol=1e-5, atol=1e-6)
+    assert np.std(table) == pytest.approx(D**-0.5, rel=0.2)
+
+
+def test_projection_scores_by_a_product_and_in_float32():
+    projection = Projection(V)
+    params = projection.init(jax.random.key(0), INPUTS)
+    kernel = np.asarray(params['params']['kernel'], np.float64)
+    np.testing.assert_allclose(projection.apply(params, INPUTS), INPUTS @ kernel, rtol=1e-5, atol=1e-6)
+    assert projection.apply(params, INPUTS.astype(jnp.bfloat16)).dtype == np.float32
+
+
+def test_feed_forward_is_the_formula_and_counts_its_products():
+    network = FeedForward(D, F)
+    params = network.init(jax.random.key(0), INPUTS)
+    inner, outer = params['params']['inner'], params['params']['outer']
+    hidden = np.maximum(INPUTS.astype(np.float64) @ inner['kernel'] + inner['bias'], 0)
+    np.testing.assert_allclose(network.apply(params, INPUTS), hidden @ outer['kernel'] + outer['bias'], rtol=1e-5,
+                               atol=1e-6)
+    assert network.flops() == 2 * D * F + 2 * F * D
+
+
+@pytest.mark.parametrize('norm', ['pre', 'post'])
+def test_residual_normalises_on_its_side(norm):
+    residual = Residual(norm)
+
+    def both(module, inputs):
+        return module.after(inputs, 2.0 * module.before(inputs))
+    params = residual.init(jax.random.key(0), INPUTS, method=both)
+    scale, bias = (np.asarray(params['params']['layer_norm'][name], np.float64) for name in ('scale', 'bias'))
+    inputs = INPUTS.astype(np.float64)
+    expected = (inputs + 2 * layer_norm(inputs, scale, bias) if norm == 'pre'
+                else layer_norm(inputs + 2 * inputs, scale, bias))
+    np.testing.assert_allclose(residual.apply(params, INPUTS, method=both), expected, rtol=1e-4, atol=1e-5)
