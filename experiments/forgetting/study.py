@@ -33,6 +33,7 @@ CPU = {
     'training.steps': 1500, 'training.warmup': 200, 'training.learning_rate': 3e-3,
     'training.evaluate_every': 250, 'training.checkpoint_every': 500,
 }
+COPY_CPU = CPU | {'training.steps': 4000, 'training.schedule': 'cosine', 'training.evaluate_every': 500}
 FULL = {
     'training.steps': 20_000, 'training.warmup': 1000, 'training.learning_rate': 2e-3, 'batches.tokens': 9216,
     'training.evaluate_every': 1000, 'training.checkpoint_every': 2000,
@@ -111,7 +112,7 @@ STUDY = Study(
         'copy': {
             'small': Profile(2, SMALL | MADE_UP_SMALL, None, 'A rehearsal: every part runs, nothing is learned.'),
             'demo': Profile(2, DEMO, 1000, f'A first look: 1,000 steps. {SIZES}'),
-            'cpu': Profile(2, CPU, None, f'Two seeds describe, they support no claim. {SIZES}'),
+            'cpu': Profile(2, COPY_CPU, None, f'Two seeds describe, they support no claim. {SIZES}'),
             'full': Profile(10, FULL, None, SIZES),
         },
     },

@@ -168,7 +168,9 @@ def test_no_word_depends_on_a_later_one_and_every_parameter_is_used(wiring, read
     assert np.all(np.any(np.asarray(table)[4 + 1:4 + 3] != 0, axis=1)), 'one of the two words before is not read'
     for path, leaf in jax.tree.leaves_with_path(found.whole):
         name = jax.tree_util.keystr(path)
-        if 'softmax' not in name:
+        # A reader that ignores its query also leaves idle the norm (residuals_<layer>_2) that a query passes.
+        idle = reader in ('mean', 'fixed_context') and '_2' in name and 'layer_norm' in name
+        if 'softmax' not in name and not idle:
             assert np.any(leaf), f'{name} is never used'
 
 
@@ -212,7 +214,7 @@ def test_dropout_needs_a_key_and_depends_on_it(wiring, reader):
         return contract.decode(model, params, memory, batch.inputs, batch.target_places, rng).hidden
     first, same, other = (np.asarray(hidden(params, jax.random.key(seed))) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, same)
-    assert np.mean(first != other) > 0.9
+    assert np.mean(first != other) > 0.8  # of 120 numbers 0.3^2 are zero in both: 0.91 on average, sd 0.026
     memory = contract.encode(model, params, batch.source, batch.source_places)
     still = contract.logits(model, params,
                             contract.decode(model, params, memory, batch.inputs, batch.target_places).hidden)
