@@ -17,6 +17,9 @@ test-slow: .venv/installed
 study: .venv/installed
 	.venv/bin/python -m experiments.run forgetting --task pronunciation --profile cpu
 	.venv/bin/python -m experiments.run forgetting --task copy --profile cpu
+	cat runs/forgetting/pronunciation/cpu/card.md runs/forgetting/copy/cpu/card.md > experiments/forgetting/README.md
+	cat runs/forgetting/pronunciation/cpu/results.jsonl runs/forgetting/copy/cpu/results.jsonl \
+		> experiments/forgetting/results.jsonl
 
 check: .venv/installed
 	.venv/bin/python -m ruff check

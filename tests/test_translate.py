@@ -1,0 +1,93 @@
+"""The translator and the alignment scores, with a model that copies by construction: what goes in comes back."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from research import evaluate
+from research.build import Decoding
+from research.models.contract import Decoded, EncoderDecoder
+from research.text.corpus import Pair
+from research.text.vocabulary import Vocabulary
+from research.translate import Translator
+
+LETTERS = 'abcdefghij'
+GREEDY = Decoding(beams=1, length_penalty=0.0, maximum_ratio=1.0, maximum_extra=1, tokens=256)
+
+
+class Copier(EncoderDecoder):
+    """Writes the source symbol at the position it stands at, and reads `shift` beside it."""
+
+    vocabulary: int
+    shift: int = 0
+
+    def encode(self, source, places, rng=None):
+        return source
+
+    def _at(self, memory, position):
+        S = memory.shape[1]
+        hidden = 50.0 * jax.nn.one_hot(jnp.take_along_axis(memory, jnp.minimum(position, S - 1), axis=1),
+                                       self.vocabulary)
+        return hidden, jax.nn.one_hot(jnp.clip(position + self.shift, 0, S - 1), S)[:, None]
+
+    def decode(self, memory, inputs, places, rng=None):
+        hidden, weights = self._at(memory, places.position)
+        return Decoded(hidden, weights, jnp.zeros(()))
+
+    def start(self, memory, length):
+        return jnp.zeros(memory.shape[0], jnp.int32)
+
+    def step(self, memory, carry, token):
+        hidden, weights = self._at(memory, carry[:, None])
+        return hidden[:, 0], weights[:, :, 0], carry + 1
+
+    def logits(self, hidden):
+        return hidden
+
+
+@pytest.fixture(scope='module')
+def letters():
+    return Vocabulary.build([LETTERS], 'characters')
+
+
+def lines(count):
+    random = np.random.default_rng(0)
+    return [''.join(random.choice(list(LETTERS), random.integers(0, 20))) for _ in range(count)]
+
+
+@pytest.mark.parametrize('count', [1, 5, 70])
+@pytest.mark.parametrize('beams', [1, 3])
+def test_every_line_comes_back_in_its_place_whatever_its_length(letters, count, beams):
+    translator = Translator(Copier(len(letters)), letters, letters, GREEDY._replace(beams=beams))
+    sources = lines(count)
+    assert [found.text for found in translator({}, sources)] == sources
+    assert len(translator._programs) <= 6  # source lengths 8, 16, 32, with few rows or many
+
+
+def test_weights_have_a_row_for_each_written_symbol_and_a_column_for_each_source_symbol(letters):
+    translator = Translator(Copier(len(letters)), letters, letters, GREEDY, with_weights=True)
+    found = translator({}, ['abc', 'jihgfedcba'])
+    for translation, text in zip(found, ('abc', 'jihgfedcba'), strict=True):
+        assert translation.source == translation.written == [*text, '</s>']
+        np.testing.assert_array_equal(translation.weights, np.eye(len(text) + 1)[None])
+
+
+@pytest.mark.parametrize(('shift', 'expected'), [(0, (0.0, 0, 0.0)), (1, (1.0, 1, 0.0))])
+def test_alignment_scores_compare_each_pair_with_its_own_gold(letters, shift, expected):
+    sources = [line for line in lines(40) if len(line) > 1]
+    pairs = [Pair(line, line, (), tuple((at, at) for at in range(len(line)))) for line in sources]
+    scores = evaluate.alignment_scores(Copier(len(letters), shift), {}, letters, letters, pairs)
+    rate, best, shifted = expected
+    assert scores['shift'] == best
+    assert scores['error_rate'] == pytest.approx(rate, abs=1e-9)
+    assert scores['error_rate_shifted'] == pytest.approx(shifted, abs=0.1)
+
+
+def test_accuracy_by_length_counts_every_pair_once(letters):
+    translator = Translator(Copier(len(letters)), letters, letters, GREEDY)
+    sources = [line for line in lines(50) if line]
+    pairs = [Pair(line, line if number % 2 else 'x' + line, ('?',)) for number, line in enumerate(sources)]
+    result = evaluate.evaluate(translator, {}, pairs, (1, 5, 11))
+    assert sum(bucket['count'] for bucket in result.by_length) == len(pairs)
+    assert result.scores['accuracy'] == pytest.approx(np.mean(np.arange(len(pairs)) % 2))
