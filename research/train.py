@@ -39,7 +39,12 @@ class Best(NamedTuple):
     """The measurement on dev that the kept parameters had."""
 
     accuracy: np.ndarray  # float32 []: share of the dev sample that is right; -1 before the first measurement
+    loss: np.ndarray      # float32 []: of the whole of dev, a token; of equal accuracies the lower loss is better
     step: np.ndarray      # int32 []
+
+    def beaten_by(self, other: 'Best') -> bool:
+        """Whether the other measurement is better."""
+        return (other.accuracy, -other.loss) > (self.accuracy, -self.loss)
 
 
 class Saved(NamedTuple):
@@ -119,7 +124,8 @@ class Trainer:
         with Report(workdir, steps=self.loop.steps, console=console) as report, Signals() as signals:
             plan = self.plans.train.with_seed(build.seed(config))
             report.message(self.describe(plan))
-            fresh = Saved(self._start(jax.random.key(build.seed(config))), Best(np.float32(-1), np.int32(0)))
+            fresh = Saved(self._start(jax.random.key(build.seed(config))),
+                          Best(np.float32(-1), np.float32(0), np.int32(0)))
             update, measure = self.programs(fresh.state, report)
             found = latest.restore(fresh)
             saved = fresh if found is None else found[1]
@@ -209,8 +215,9 @@ class Measuring:
             'loss': loss, 'accuracy': right,
             'token_error_rate': accuracy.token_error_rate(outputs, answers),
             'seconds': time.perf_counter() - begin})
-        if right > float(self.best.accuracy):
-            self.best = Best(np.float32(right), np.int32(step))
+        now = Best(np.float32(right), np.float32(loss), np.int32(step))
+        if self.best.beaten_by(now):
+            self.best = now
             self.kept.save(step, state.params)
 
 

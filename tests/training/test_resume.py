@@ -44,7 +44,7 @@ def flags(words):
 def saved(trainer, workdir):
     """Everything in the newest checkpoint, as bytes."""
     identity = build.identity(trainer.config, trainer.data.source, trainer.data.target)
-    example = train.Saved(trainer._start(jax.random.key(0)), train.Best(np.float32(0), np.int32(0)))
+    example = train.Saved(trainer._start(jax.random.key(0)), train.Best(np.float32(0), np.float32(0), np.int32(0)))
     step, found = train.Checkpoints(workdir / 'checkpoints', keep=2, identity=identity).restore(example)
 
     def raw(leaf):
@@ -99,6 +99,15 @@ def test_the_next_ten_batches_follow_from_the_step_alone():
             np.testing.assert_array_equal(plan.ids(k), again.ids(k))
             for mine, theirs in zip(jax.tree.leaves(plan[k]), jax.tree.leaves(batch), strict=True):
                 np.testing.assert_array_equal(mine, theirs)
+
+
+def test_of_equal_accuracies_the_lower_loss_is_better():
+    def best(accuracy, loss):
+        return train.Best(np.float32(accuracy), np.float32(loss), np.int32(0))
+    assert best(0.5, 0.1).beaten_by(best(0.6, 0.9))
+    assert best(0.5, 0.2).beaten_by(best(0.5, 0.1))
+    assert not best(0.5, 0.1).beaten_by(best(0.5, 0.1))
+    assert not best(0.5, 0.1).beaten_by(best(0.4, 0.0))
 
 
 def test_sigterm_saves_and_the_run_goes_on(tmp_path):
