@@ -8,6 +8,10 @@ class UserError(Exception):
     """Something the user gave is wrong. The message is one line: what is wrong, where, and what would be right."""
 
 
+class DivergedError(UserError):
+    """A run's numbers are no longer finite: a result of its config, which a study records and goes on."""
+
+
 @contextlib.contextmanager
 def one_line_errors(program: str):
     """Turns a UserError into `program: message` on standard error and exit code 2.

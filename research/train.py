@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from research import build, command_line
-from research.errors import UserError, one_line_errors
+from research.errors import DivergedError, UserError, one_line_errors
 from research.evaluation import accuracy
 from research.models.contract import Params
 from research.text import batches
@@ -184,9 +184,9 @@ class Reporting:
         tokens = np.array([metrics['tokens'] for metrics in window])
         losses = np.array([metrics['loss'] for metrics in window])
         if not np.all(np.isfinite(losses)):
-            raise UserError(f'the loss became {losses[~np.isfinite(losses)][0]} between steps {step - len(window) + 1} '
-                            f'and {step}: lower training.learning_rate or training.clip. The checkpoints before it '
-                            'are good')
+            first = step - len(window) + 1
+            raise DivergedError(f'the loss became {losses[~np.isfinite(losses)][0]} between steps {first} and {step}: '
+                                'lower training.learning_rate or training.clip. The checkpoints before it are good')
         seconds = time.perf_counter() - self.begin
         self.report.training(step, {
             'loss': float(np.sum(losses * tokens) / np.sum(tokens)),

@@ -18,7 +18,7 @@ import numpy as np
 import rich.console
 
 from research import build, evaluate, train
-from research.errors import UserError
+from research.errors import DivergedError, UserError
 from research.evaluation import accuracy
 from research.study import arms, card, page, records
 from research.text.corpus import Pair
@@ -119,7 +119,7 @@ def run(study: Study, task: str, profile_name: str, names: Sequence[str], seeds:
         try:
             found = _one_run(trainers[arm.name], workdir / 'runs' / arm.name / str(seed), seed, profile.test_sample)
             record |= {'status': 'finished', 'error': None, **found}
-        except UserError as error:
+        except DivergedError as error:  # anything else, such as a full disk, is no result: it stops the study
             console.print(f'failed: {error}')
             record |= {'status': 'failed', 'error': str(error)}
         records.append(path, record)

@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from research.errors import UserError
+from research.errors import DivergedError, UserError
 
 FORMAT = 1
 MANIFEST = 'manifest.json'
@@ -67,7 +67,7 @@ class Checkpoints:
         arrays = {name: _array(name, leaf) for name, leaf in leaves.items()}
         for name, array in arrays.items():
             if jax.dtypes.issubdtype(array.dtype, np.inexact) and not np.isfinite(array).all():
-                raise UserError(f'the run diverged at step {step}: {name} has {np.sum(~np.isfinite(array))} of '
+                raise DivergedError(f'the run diverged at step {step}: {name} has {np.sum(~np.isfinite(array))} of '
                                 f'{array.size} values that are not finite. It is not saved; the steps before it stay '
                                 f'in {self.directory}')
         try:

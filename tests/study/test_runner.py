@@ -8,7 +8,7 @@ import rich.console
 
 from experiments.forgetting import study as forgetting
 from research import train
-from research.errors import UserError
+from research.errors import DivergedError, UserError
 from research.study import runner
 
 NAMES = ['none', 'additive']
@@ -87,7 +87,7 @@ def test_a_run_that_diverges_is_recorded_as_failed_and_the_rest_goes_on(study, t
 
     def diverge(trainer, workdir, seed):
         if seed == 10:
-            raise UserError('the loss became nan')
+            raise DivergedError('the loss became nan')
         return original(trainer, workdir, seed)
     monkeypatch.setattr(train.Trainer, 'run', diverge)
     info = runner.run(study, 'copy', 'small', ['none'], None, tmp_path, 'once')

@@ -16,12 +16,12 @@ from research import build, train
 from research.study import arms
 from tests.conftest import REPOSITORY
 
-N = 6
+N = 24
 CHANGES = {
     'data.train': 90, 'data.dev': 8, 'data.test': 8, 'data.longest': 6, 'data.longest_test': 6,
     'batches.tokens': 96, 'batches.buckets': 2, 'encoder.features': 8, 'encoder.embedding_features': 8,
     'decoder.features': 8, 'decoder.embedding_features': 8, 'encoder.dropout': 0.2, 'decoder.dropout': 0.2,
-    'training.steps': 2 * N, 'training.warmup': 3, 'training.report_every': 2, 'training.evaluate_every': 4,
+    'training.steps': 2 * N, 'training.warmup': 3, 'training.report_every': 2, 'training.evaluate_every': 8,
     'training.checkpoint_every': N,
 }
 
