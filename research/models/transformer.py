@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from research.attention.contract import Attention, Carry
-from research.attention.positions import sinusoidal
+from research.attention.positions import learned, sinusoidal
 from research.errors import UserError
 from research.layers.dropout import dropout, split
 from research.layers.embedding import Embedding, Projection
@@ -60,7 +60,7 @@ class Entrance(nn.Module):
         if self.position == 'sinusoidal':
             vectors = vectors + sinusoidal(places.position, self.features).astype(vectors.dtype)
         elif self.position == 'learned':
-            vectors = vectors + jnp.take(self.table, places.position, axis=0).astype(vectors.dtype)
+            vectors = vectors + learned(self.table, places.position).astype(vectors.dtype)
         return dropout(vectors, self.dropout, rng)
 
 
