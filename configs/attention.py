@@ -18,5 +18,9 @@ OPTIONS = {
 
 
 def get(name: str) -> ConfigDict:
-    """The options of a variant, with its name."""
-    return ConfigDict({'name': name, **OPTIONS[name]})
+    """A variant by name, with the path it is computed on and its options."""
+    return ConfigDict({
+        'name': name,
+        'path': 'explicit',  # how it is computed: explicit returns weights; others by python -m research.catalogue
+        **OPTIONS[name],
+    })

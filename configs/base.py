@@ -11,6 +11,8 @@ Words: recurrent, transformer, recurrent_to_transformer, transformer_to_recurren
 Any key can then be set: --config.training.steps=4000 --config.decoder.reader.energy_width=64
 """
 
+import difflib
+
 from ml_collections import ConfigDict
 
 from configs import attention
@@ -82,7 +84,6 @@ def recurrent_decoder(reader: str = 'additive') -> ConfigDict:
         'features': 128,              # width of the cells and of the hidden vector that is scored
         'embedding_features': 128,    # width of the target embeddings
         'reader': attention.get(reader),
-        'path': 'explicit',           # how the reader computes: explicit returns weights
         'reads_with': 'previous',     # the state that asks: before (previous) or after (current) the cell's step
         'input_feeding': False,       # the cell also reads the last hidden vector
         'start_state': 'final',       # final = a projection of the encoder's last states; zero
@@ -99,7 +100,6 @@ def transformer_encoder() -> ConfigDict:
         'features': 128,              # D
         'hidden': 256,                # F, width inside the feed-forward networks
         'mixer': attention.get('multi_head_dot'),
-        'path': 'explicit',           # how the mixers compute: explicit or xla
         'norm': 'pre',                # pre or post
         'position': 'sinusoidal',     # none, sinusoidal or learned
         'maximum_length': 256,        # learned positions; a longer sequence is refused
@@ -117,7 +117,6 @@ def transformer_decoder(reader: str = 'multi_head_dot') -> ConfigDict:
         'hidden': 256,
         'mixer': attention.get('multi_head_dot'),
         'reader': attention.get(reader),
-        'path': 'explicit',
         'norm': 'pre',
         'position': 'sinusoidal',
         'maximum_length': 256,
@@ -143,6 +142,8 @@ def choose(config: ConfigDict, words: str | None) -> ConfigDict:
         elif word in attention.OPTIONS:
             config.decoder.reader = attention.get(word)
         else:
-            raise ValueError(f'Unknown choice {word!r} after the colon of --config. '
-                             f'Known: {", ".join((*KINDS, *attention.OPTIONS))}')
+            known = (*KINDS, *attention.OPTIONS)
+            near = difflib.get_close_matches(word, known, 1)
+            raise ValueError(f'Unknown choice {word!r} after the colon of --config.'
+                             f'{f" Did you mean {near[0]!r}?" if near else ""} Known: {", ".join(known)}')
     return config

@@ -8,13 +8,14 @@ from configs import base, data
 
 def get_config(words=None):
     """The additive reader unless words choose otherwise."""
-    config = base.get_config()
-    # So that there is one right place to read: an annotation of both directions knows its neighbours too, and a model
-    # that reads beside the symbol copies as well.
-    config.encoder.bidirectional = False
+    config = base.choose(base.get_config(), words)
+    if config.encoder.kind == 'recurrent':
+        # So that there is one right place to read: an annotation of both directions knows its neighbours too, and a
+        # model that reads beside the symbol copies as well.
+        config.encoder.bidirectional = False
     config.encoder.dropout = 0.2
     config.decoder.dropout = 0.2
     config.data = data.synthetic('copy')
     config.decoding.maximum_ratio = 1.0
     config.evaluation.lengths = '5,10,15,20,25,30,35'
-    return base.choose(config, words)
+    return config

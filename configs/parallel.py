@@ -9,8 +9,8 @@ from configs import base, data
 
 def get_config(words=None):
     """The additive reader unless words choose otherwise."""
-    config = base.get_config()
+    config = base.choose(base.get_config(), words)
     config.data = data.parallel()
     config.batches.maximum_source = 100
     config.batches.maximum_target = 100
-    return base.choose(config, words)
+    return config

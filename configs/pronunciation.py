@@ -8,9 +8,9 @@ from configs import base, data
 
 def get_config(words=None):
     """The additive reader unless words choose otherwise."""
-    config = base.get_config()
+    config = base.choose(base.get_config(), words)
     config.data = data.pronunciation()
     config.batches.maximum_source = 32
     config.batches.maximum_target = 32
     config.evaluation.lengths = '4,7,10'
-    return base.choose(config, words)
+    return config

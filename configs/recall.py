@@ -8,10 +8,10 @@ from configs import base, data
 
 def get_config(words=None):
     """The additive reader unless words choose otherwise."""
-    config = base.get_config()
+    config = base.choose(base.get_config(), words)
     config.data = data.synthetic('recall')
     config.data.longest = 8
     config.data.longest_test = 12
     config.decoding.maximum_ratio = 1.0
     config.evaluation.lengths = '5,9,13,17,21,25,29'
-    return base.choose(config, words)
+    return config

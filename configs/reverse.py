@@ -8,8 +8,8 @@ from configs import base, data
 
 def get_config(words=None):
     """The additive reader unless words choose otherwise."""
-    config = base.get_config()
+    config = base.choose(base.get_config(), words)
     config.data = data.synthetic('reverse')
     config.decoding.maximum_ratio = 1.0
     config.evaluation.lengths = '5,10,15,20,25,30,35'
-    return base.choose(config, words)
+    return config

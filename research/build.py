@@ -303,12 +303,11 @@ def _decoder(part: Config, size: int, reads: str, dtype: Any) -> Any:
 
 
 def _mixer(part: Config, causal: bool, dtype: Any) -> Any:
-    return attention.make(features=part.features, role='self', causal=causal, path=part.path, dtype=dtype,
-                          **part.mixer)
+    return attention.make(features=part.features, role='self', causal=causal, dtype=dtype, **part.mixer)
 
 
 def _reader(part: Config, dtype: Any) -> Any:
-    return attention.make(features=part.features, role='cross', path=part.path, dtype=dtype, **part.reader)
+    return attention.make(features=part.features, role='cross', dtype=dtype, **part.reader)
 
 
 def abstract_params(model: SequenceToSequence) -> Any:

@@ -11,6 +11,7 @@ import os
 import pathlib
 import platform
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -93,11 +94,16 @@ class Trainer:
         self._start = jax.jit(functools.partial(state.start, self.model, self.optimiser,
                                                 batch=loop.blank_batch(*self.plans.train.shapes[0])))
         self._programs = None
+        self.compile_seconds = 0.0
 
     def program_count(self) -> dict[str, int]:
         """How many programs a run compiles, by what they do."""
         return {'train': len(self.plans.train.shapes), 'measure': len(self.plans.measured),
                 'decode': len(self.translator.shapes(self.lines))}
+
+    def programs_compiled(self) -> int:
+        """How many programs there are by now, those of any decoding since among them."""
+        return sum(map(len, self._programs or ())) + len(self.translator)
 
     def programs(self, example: state.State, report: Report) -> tuple[loop.Programs, loop.Programs]:
         """The compiled update and measurement; compiled at the first call, with a line for each."""
@@ -133,7 +139,7 @@ class Trainer:
             if found is not None:
                 report.message(f'going on from step {int(saved.state.step)}')
             reporting = Reporting(report, self.loop.report_every)
-            measuring = Measuring(self, measure, report, best, saved.best)
+            measuring = Measuring(self, measure, report, reporting, best, saved.best)
             saving = Saving(latest, self.loop, reporting, measuring, signals)
             with contextlib.closing(batches.stream(plan, int(saved.state.step))) as stream:
                 last = loop.train(saved.state, stream, update, self.loop.steps, (reporting, measuring, saving))
@@ -168,6 +174,10 @@ class Reporting:
         self.due: tuple[int, list[Metrics]] | None = None
         self.begin = time.perf_counter()
 
+    def leave_out(self, seconds: float) -> None:
+        """Takes time off the current window that was spent on something else than training."""
+        self.begin += seconds
+
     def __call__(self, step: int, state: state.State, metrics: Metrics) -> None:
         """After each step."""
         self.flush()
@@ -198,14 +208,17 @@ class Reporting:
 class Measuring:
     """Measures dev every so often and keeps the parameters that were best."""
 
-    def __init__(self, trainer: Trainer, measure: loop.Programs, report: Report, kept: Checkpoints, best: Best):
+    def __init__(self, trainer: Trainer, measure: loop.Programs, report: Report, reporting: Reporting,
+                 kept: Checkpoints, best: Best):
         """Goes on from the best measurement so far."""
-        self.trainer, self.measure, self.report, self.kept, self.best = trainer, measure, report, kept, best
+        self.trainer, self.measure, self.report, self.reporting = trainer, measure, report, reporting
+        self.kept, self.best = kept, best
 
     def __call__(self, step: int, state: state.State, metrics: Metrics) -> None:
         """After each step."""
         if step % self.trainer.loop.evaluate_every and step != self.trainer.loop.steps:
             return
+        jax.block_until_ready(state.params)  # the last update still belongs to training
         begin = time.perf_counter()
         loss = total_loss(self.measure, state.params, self.trainer.plans.dev)
         outputs = [translation.text for translation in self.trainer.translator(state.params, self.trainer.lines)]
@@ -219,6 +232,7 @@ class Measuring:
         if self.best.beaten_by(now):
             self.best = now
             self.kept.save(step, state.params)
+        self.reporting.leave_out(time.perf_counter() - begin)
 
 
 def total_loss(measure: loop.Programs, params: Params, plan: batches.BatchPlan) -> float:
@@ -243,7 +257,9 @@ class Saving:
         """After each step."""
         if step % self.numbers.checkpoint_every == 0 or step == self.numbers.steps or self.signals.received:
             self.reporting.flush()
+            begin = time.perf_counter()
             self.checkpoints.save(step, Saved(state, self.measuring.best))
+            self.reporting.leave_out(time.perf_counter() - begin)
         if self.signals.received and step < self.numbers.steps:
             print(f'stopped by signal {self.signals.received} at step {step}; start again to go on', file=sys.stderr)
             raise Stopped(STOPPED)
@@ -291,8 +307,30 @@ def claim(workdir: pathlib.Path, config: Any, data: build.Data) -> None:
 def environment() -> dict[str, Any]:
     """The machine and the versions that decide numbers."""
     packages = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
-    return {'machine': f'{platform.machine()}, {os.cpu_count()} cores, {jax.default_backend()}',
-            'python': platform.python_version(), 'versions': {name: version(name) for name in packages}}
+    return {'machine': f'{platform.machine()}, {_cores()}, {jax.default_backend()}',
+            'versions': {'seq2lab': f'{version("seq2lab")}{_commit()}', 'python': platform.python_version(),
+                         **{name: version(name) for name in packages}}}
+
+
+@functools.cache
+def _commit() -> str:
+    """Which commit this code is, where it is a checkout and git is there."""
+    folder = pathlib.Path(__file__).parent
+    try:
+        head, changed = (subprocess.run(['git', '-C', str(folder), *words], capture_output=True, text=True, check=True
+                                        ).stdout.strip()
+                         for words in (['rev-parse', '--short=12', 'HEAD'],
+                                       ['status', '--porcelain', '--untracked-files=no', '--', '.']))
+    except (OSError, subprocess.CalledProcessError):
+        return ''
+    return f', commit {head}{" and changes" if changed else ""}'
+
+
+def _cores() -> str:
+    """How many cores this process may use, and how many there are: a process can be pinned to some of them."""
+    there = os.cpu_count()
+    used = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else there
+    return f'{there} cores' if used == there else f'{used} of {there} cores'
 
 
 def flat(tree: dict[str, Any], above: str = '') -> dict[str, Any]:

@@ -54,6 +54,10 @@ class Translator:
         self.decoding, self.with_weights = decoding, with_weights
         self._programs = {}
 
+    def __len__(self) -> int:
+        """How many programs have been compiled."""
+        return len(self._programs)
+
     def shapes(self, lines: Sequence[str]) -> list[tuple[int, int]]:
         """The (B, S) that these lines need, each of them one program."""
         return sorted({(rows, S) for rows, S, _ in self._groups([self.source.encode(line) for line in lines])})

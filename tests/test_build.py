@@ -25,7 +25,7 @@ BAD = [  # words, changes, what the message must name
     ('additive', {'decoder.reader.name': 'aditive'}, ["Unknown attention 'aditive'", "Did you mean 'additive'"]),
     ('additive', {'decoder.reader.name': 'dot'}, ["'dot'", 'energy_width']),
     ('additive', {'decoder.reader.energy_width': 0}, ['energy_width', '0']),
-    ('additive', {'decoder.path': 'xla'}, ['additive', 'xla', 'explicit']),
+    ('additive', {'decoder.reader.path': 'xla'}, ['additive', 'xla', 'explicit']),
     ('multi_head_dot', {'decoder.reader.heads': 3}, ['heads', '3', '128']),
     ('transformer', {'encoder.mixer.heads': 5}, ['heads', '5', '128']),
     ('transformer', {'encoder.mixer.name': 'additive'}, ['additive', 'self']),

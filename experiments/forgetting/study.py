@@ -8,6 +8,12 @@ from configs import copy, pronunciation
 from research.study.runner import Arm, Expectation, Profile, Study
 
 READER = ('decoder.reader',)
+TRANSFORMER = tuple(f'{side}.{key}' for side, keys in {  # everything that a side is made of, its dropout not among it
+    'encoder': 'kind layers features hidden mixer norm position maximum_length summary '
+               'cell embedding_features bidirectional',
+    'decoder': 'kind layers features hidden mixer reader norm position maximum_length '
+               'cell embedding_features reads_with input_feeding start_state',
+}.items() for key in keys.split())
 ARMS = (
     Arm('none', 'starts from the vector and reads nothing', 'none', READER, control=True),
     Arm('fixed_context', 'reads the same vector at each step', 'fixed_context', READER, control=True),
@@ -15,9 +21,9 @@ ARMS = (
     Arm('additive', "Bahdanau's energy, one head", 'additive', ()),
     Arm('scaled_dot', 'product over the root of the width, one head', 'scaled_dot', READER),
     Arm('multi_head_dot', 'scaled products, four heads with projections', 'multi_head_dot', READER),
-    Arm('transformer', 'Transformer encoder and decoder of about as many parameters', 'transformer',
-        ('encoder', 'decoder'), changes=tuple((f'{side}.{key}', value) for side in ('encoder', 'decoder')
-                                              for key, value in (('features', 96), ('hidden', 128)))),
+    Arm('transformer', 'Transformer encoder and decoder of about as many parameters', 'transformer', TRANSFORMER,
+        changes=tuple((f'{side}.{key}', value) for side in ('encoder', 'decoder')
+                      for key, value in (('features', 96), ('hidden', 128)))),
 )
 
 SMALL = {  # a rehearsal: every part runs, nothing is learned

@@ -8,6 +8,7 @@
 import datetime
 import functools
 import hashlib
+import itertools
 import json
 import pathlib
 import time
@@ -187,11 +188,16 @@ class _Trainers:
 
 def _one_run(trainer: train.Trainer, workdir: pathlib.Path, seed: int, test_sample: int | None) -> dict[str, Any]:
     """Trains and tests one seed of one arm; returns what the record says of it."""
+    compiled = trainer.compile_seconds  # by another seed of this arm
     outcome = trainer.run(workdir, seed)
-    begin = time.perf_counter()
     config, corpus = trainer.config, trainer.data.corpus
     pairs = _spread(corpus.test, test_sample)
+    begin = time.perf_counter()
+    trainer.translator.compile(outcome.params, trainer.translator.shapes([pair.source for pair in pairs]))
+    compiling = trainer.compile_seconds - compiled + time.perf_counter() - begin
+    begin = time.perf_counter()
     result = evaluate.evaluate(trainer.translator, outcome.params, pairs, build.length_edges(config))
+    testing = time.perf_counter() - begin
     longest = max(len(pair.alignment) for pair in corpus.train)
     aligned = [pair for pair in pairs if pair.alignment and len(pair.alignment) <= longest][:ALIGNED_PAIRS]
     weighted = trainer.model.reads == 'source'
@@ -208,10 +214,10 @@ def _one_run(trainer: train.Trainer, workdir: pathlib.Path, seed: int, test_samp
         'flops_per_token': 3 * build.flops(trainer.model, S, T) / T,
         'readable_floats': build.readable_floats(trainer.model, S),
         'steps': trainer.loop.steps, 'best_step': outcome.best_step,
-        'programs': sum(trainer.program_count().values()),
-        'seconds': {'compile': round(trainer.compile_seconds, 2),
+        'programs': trainer.programs_compiled(),
+        'seconds': {'compile': round(compiling, 2),
                     'train': round(sum(line['seconds'] for line in lines if line['kind'] == 'train'), 2),
-                    'evaluate': round(time.perf_counter() - begin, 2)},
+                    'evaluate': round(testing, 2)},
         'scores': {**result.scores, 'loss': trainer.loss(outcome.params, pairs)},
         'by_length': [{'low': row['low'], 'high': row['high'], 'count': row['count'], 'right': round(row['sum'])}
                       for row in result.by_length],
@@ -248,18 +254,21 @@ def _examples(trainer: train.Trainer, params: Any, pairs: list[Pair], result: ev
     edits, _ = accuracy.edits([found.text for found in result.translations],
                               [(pair.target, *pair.others) for pair in pairs])
     worst = sorted(range(len(pairs)), key=lambda index: (-edits[index], pairs[index].source))
-    chosen = [(rule, index) for rule, indices in (
-        ('longest', by_size[::-1][:EXAMPLES]), ('shortest', by_size[:EXAMPLES]),
-        ('median', by_size[middle:middle + EXAMPLES]), ('worst', worst[:EXAMPLES])) for index in indices]
+    chosen: dict[str, tuple[str, int]] = {}  # by source: no word is shown twice
+    for rule, indices in (('longest', by_size[::-1]), ('shortest', by_size), ('median', by_size[middle:]),
+                          ('worst', worst)):
+        others = (index for index in indices if pairs[index].source not in chosen)
+        for index in itertools.islice(others, EXAMPLES):
+            chosen[pairs[index].source] = rule, index
     translator = trainer.translator
     if weighted:
         translator = Translator(trainer.model, trainer.data.source, trainer.data.target, translator.decoding, True)
-    found = translator(params, [pairs[index].source for _, index in chosen])
+    found = translator(params, list(chosen))
     return [{'rule': rule, 'source': one.source[:-1], 'output': one.symbols,
              'answer': trainer.data.target.symbols(trainer.data.target.encode(pairs[index].target)),
              'right': bool(result.right[index]),
              'weights': np.round(one.weights.mean(axis=0), 3).tolist() if weighted else None}
-            for (rule, index), one in zip(chosen, found, strict=True)]
+            for (rule, index), one in zip(chosen.values(), found, strict=True)]
 
 
 def _digest(config: Any, seed: int, test_sample: int | None) -> str:
