@@ -1,7 +1,9 @@
-"""The one exception for mistakes that a user can make, and how a command line ends because of it."""
+"""The one exception for mistakes that a user can make, what its message can offer, and how a command line ends."""
 
 import contextlib
+import difflib
 import sys
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -23,3 +25,10 @@ def one_line_errors(program: str):
     except UserError as error:
         print(f'{program}: {error}', file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """` Did you mean 'additive'?`: the known name most like this one, or all that begin with it; '' where none does."""
+    known = tuple(known)
+    near = difflib.get_close_matches(name, known, 1) or [other for other in known if name and other.startswith(name)]
+    return f' Did you mean {" or ".join(map(repr, near))}?' if near else ''

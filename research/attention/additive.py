@@ -18,11 +18,12 @@ def additive_energies(query: Array, keys: Array, vector: Array) -> Array:
       vector: [A].
 
     Returns:
-      [B, T, S].
+      [B, T, S], in float32 or better.
 
     Source: Bahdanau, Cho, Bengio 2015, arXiv:1409.0473, appendix A.1.2. Differs: none.
     """
-    return jnp.einsum('btsa,a->bts', jnp.tanh(query[:, :, None] + keys[:, None]), vector)
+    dtype = jnp.promote_types(jnp.result_type(query, keys), jnp.float32)
+    return jnp.einsum('btsa,a->bts', jnp.tanh(query[:, :, None] + keys[:, None]), vector, preferred_element_type=dtype)
 
 
 class Additive(Attention, kw_only=True):

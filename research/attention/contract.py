@@ -15,9 +15,11 @@ Every leaf of a memory or a carry has the sentence B as its first axis, so that 
 """
 
 import abc
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from research.shapes import Array, Places
 
@@ -38,9 +40,16 @@ class Read(NamedTuple):
     context: Array           # [B, T, D]
     weights: Array | None    # [B, N, T, S]; None where the variant has none or the path does not make them
     carry: Carry             # for the next call
+    penalty: Array | None = None  # [B, T]: what the variant adds to the loss at each position; None = nothing
 
 
-class Attention(nn.Module):
+def penalty(reads: Iterable[Read], places: Places) -> Array:
+    """What some reads of the same queries add to the loss: their penalties summed over real positions, float32 []."""
+    given = [jnp.where(places.segment > 0, read.penalty, 0.0) for read in reads if read.penalty is not None]
+    return sum((jnp.sum(array.astype(jnp.float32)) for array in given), jnp.zeros((), jnp.float32))
+
+
+class Attention(nn.Module, abc.ABC):
     """Abstract: the variants inherit from this class and from nothing else.
 
     The fields here are set by the model that owns the attention; the fields that a variant adds are its options, each

@@ -35,8 +35,8 @@ class NoAttention(Attention):
 class FixedContext(Attention):
     """The same vector at each target position: `c[t] = tanh(W summary)`, W [D_s, D].
 
-    `source` holds one entry for each sentence, the encoder's summary: [B, 1, D_s], or one for each segment of a packed
-    row. A query without such an entry gets zeros.
+    `source` holds one entry for each sentence, the encoder's summary: [B, 1, D_s]. A query whose segment has no such
+    entry gets zeros.
 
     Source: Cho et al. 2014, arXiv:1406.1078, section 2.2 and appendix A.1 (c = tanh(V h)). Differs: none.
     """

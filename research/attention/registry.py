@@ -1,7 +1,6 @@
 """Every attention that can be chosen, one entry a variant, and the one way to make one."""
 
 import dataclasses
-import difflib
 from typing import Any, NamedTuple
 
 from research.attention.additive import Additive
@@ -9,7 +8,7 @@ from research.attention.contract import Attention
 from research.attention.controls import FixedContext, Mean, NoAttention
 from research.attention.multi_head import MultiHeadDot
 from research.attention.multiplicative import Dot, General, ScaledDot
-from research.errors import UserError
+from research.errors import UserError, nearest
 
 
 class Variant(NamedTuple):
@@ -75,7 +74,7 @@ def make(name: str, *, features: int, role: str, causal: bool = False, path: str
     fields = _options(variant)
     for option in options:
         if option not in fields:
-            raise UserError(f'{attention} has no option {option!r}.{_near(option, fields)} '
+            raise UserError(f'{attention} has no option {option!r}.{nearest(option, fields)} '
                             f'It has: {", ".join(fields) or "none"}.')
     for option in fields:
         if option not in options:
@@ -96,7 +95,7 @@ def make(name: str, *, features: int, role: str, causal: bool = False, path: str
 
 def _variant(name: str) -> Variant:
     if name not in VARIANTS:
-        raise UserError(f'Unknown attention {name!r}.{_near(name, VARIANTS)} Known: {", ".join(VARIANTS)}')
+        raise UserError(f'Unknown attention {name!r}.{nearest(name, VARIANTS)} Known: {", ".join(VARIANTS)}')
     return VARIANTS[name]
 
 
@@ -104,8 +103,3 @@ def _options(variant: Variant) -> dict[str, type]:
     """The fields that a class adds to those that every attention has."""
     common = {field.name for field in dataclasses.fields(Attention)}
     return {field.name: field.type for field in dataclasses.fields(variant.attention) if field.name not in common}
-
-
-def _near(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(str(name), known, 1)
-    return f' Did you mean {near[0]!r}?' if near else ''

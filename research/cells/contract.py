@@ -23,10 +23,10 @@ import jax.numpy as jnp
 
 from research.shapes import Array
 
-State = tuple[Array, ...]  # [B, H] each; the first is the output
+CellState = tuple[Array, ...]  # [B, H] each; the first is the output
 
 
-class Cell(nn.Module):
+class Cell(nn.Module, abc.ABC):
     """Abstract: a cell inherits from this class, says its sizes, and supplies its arrays and its recurrence.
 
     The state is computed in its own type, which `start` makes float32 or better; only what does not depend on it, the
@@ -47,7 +47,7 @@ class Cell(nn.Module):
     gates: ClassVar[int]
     states: ClassVar[tuple[str, ...]]
     biases: ClassVar[tuple[float, ...]]
-    recurrence: ClassVar[Callable[..., State]]
+    recurrence: ClassVar[Callable[..., CellState]]
 
     def setup(self):
         self.projection = nn.Dense(self.gates * self.features, dtype=self.dtype,
@@ -58,7 +58,7 @@ class Cell(nn.Module):
     def arrays(self) -> tuple[Array, ...]:
         """Makes the parameters that the recurrence reads; called once, by `setup`."""
 
-    def start(self, batch: int) -> State:
+    def start(self, batch: int) -> CellState:
         """The state before the first position: zeros [B, H] each, in float32 or better."""
         dtype = jnp.promote_types(self.dtype or jnp.float32, jnp.float32)
         return tuple(jnp.zeros((batch, self.features), dtype) for _ in self.states)
@@ -67,16 +67,16 @@ class Cell(nn.Module):
         """All that does not depend on the state: inputs [..., D] -> [..., G]."""
         return self.projection(inputs)
 
-    def advance(self, state: State, projected: Array) -> State:
+    def advance(self, state: CellState, projected: Array) -> CellState:
         """Reads one position that is already projected, [B, G] -> the next state."""
         dtype = state[0].dtype
         return self.recurrence(state, projected.astype(dtype), *(array.astype(dtype) for array in self.recurrent))
 
-    def step(self, state: State, inputs: Array) -> State:
+    def step(self, state: CellState, inputs: Array) -> CellState:
         """Reads one position, [B, D] -> the next state."""
         return self.advance(state, self.project(inputs))
 
-    def over(self, inputs: Array, mask: Array, state: State, reverse: bool = False) -> tuple[Array, State]:
+    def over(self, inputs: Array, mask: Array, state: CellState, reverse: bool = False) -> tuple[Array, CellState]:
         """Reads all positions.
 
         Args:

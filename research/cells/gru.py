@@ -4,11 +4,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from research.cells.contract import Cell, State, orthogonal_for_each_gate
+from research.cells.contract import Cell, CellState, orthogonal_for_each_gate
 from research.shapes import Array
 
 
-def gru_reset_before(state: State, projected: Array, gates_kernel: Array, candidate_kernel: Array) -> State:
+def gru_reset_before(state: CellState, projected: Array, gates_kernel: Array, candidate_kernel: Array) -> CellState:
     """One step of a GRU that resets the state before the product.
 
     r, z = sigmoid(W x + U h + b);  n = tanh(W x + U (r * h) + b), each with its own W, U, b
@@ -32,7 +32,7 @@ def gru_reset_before(state: State, projected: Array, gates_kernel: Array, candid
     return (z * h + (1 - z) * n,)
 
 
-def gru_reset_after(state: State, projected: Array, kernel: Array, candidate_bias: Array) -> State:
+def gru_reset_after(state: CellState, projected: Array, kernel: Array, candidate_bias: Array) -> CellState:
     """One step of a GRU that resets the product: one product a step, the convention of cuDNN.
 
     r, z = sigmoid(W x + U h + b);  n = tanh(W x + b + r * (U h + d)), each with its own W, U, b

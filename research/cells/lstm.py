@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from research.cells.contract import Cell, State, orthogonal_for_each_gate
+from research.cells.contract import Cell, CellState, orthogonal_for_each_gate
 from research.shapes import Array
 
 
-def lstm(state: State, projected: Array, kernel: Array) -> State:
+def lstm(state: CellState, projected: Array, kernel: Array) -> CellState:
     """One step of a cell whose content is kept, added to and shown as three gates say.
 
     i, f, o = sigmoid(W x + U h + b);  g = tanh(W x + U h + b), each with its own W, U, b

@@ -2,11 +2,11 @@
 
 import jax.numpy as jnp
 
-from research.cells.contract import Cell, State, orthogonal_for_each_gate
+from research.cells.contract import Cell, CellState, orthogonal_for_each_gate
 from research.shapes import Array
 
 
-def plain(state: State, projected: Array, kernel: Array) -> State:
+def plain(state: CellState, projected: Array, kernel: Array) -> CellState:
     """One step of a layer that reads itself.
 
     h = tanh(W x + U h + b)

@@ -1,13 +1,12 @@
 """The cells that a config can name: one line each."""
 
-import difflib
 from typing import Any, NamedTuple
 
 from research.cells.contract import Cell
 from research.cells.gru import GruResetAfter, GruResetBefore
 from research.cells.lstm import Lstm
 from research.cells.plain import Plain
-from research.errors import UserError
+from research.errors import UserError, nearest
 
 
 class Entry(NamedTuple):
@@ -42,9 +41,7 @@ def make(name: str, features: int, dtype: Any = None) -> Cell:
       UserError: there is no such cell, or its width is not a positive integer.
     """
     if name not in CELLS:
-        near = difflib.get_close_matches(name, CELLS) or [known for known in CELLS if name and known.startswith(name)]
-        guess = f'Did you mean {" or ".join(map(repr, near))}? ' if near else ''
-        raise UserError(f'Unknown cell {name!r}. {guess}Known: {", ".join(CELLS)}')
+        raise UserError(f'Unknown cell {name!r}.{nearest(name, CELLS)} Known: {", ".join(CELLS)}')
     if not isinstance(features, int) or isinstance(features, bool) or features < 1:
         raise UserError(f'Cell {name!r}: features is {features!r}; it must be a positive integer')
     return CELLS[name].cell(features, dtype)

@@ -9,6 +9,15 @@ import jax.numpy as jnp
 from research.shapes import Array
 
 
+def scores(hidden: Array, kernel: Array) -> Array:
+    """`hidden @ kernel`: [..., D], [D, V] -> [..., V], multiplied in the type of `hidden`, summed in float32 or better.
+
+    Sums in bfloat16 would give one score in two a twin, and a search could not tell them apart.
+    """
+    dtype = jnp.promote_types(hidden.dtype, jnp.float32)
+    return jnp.einsum('...d,dv->...v', hidden, kernel.astype(hidden.dtype), preferred_element_type=dtype)
+
+
 class Embedding(nn.Module):
     """A table with one row for each symbol: `E[token] * sqrt(D)`, and `hidden @ E.T` where it also writes.
 
@@ -37,8 +46,7 @@ class Embedding(nn.Module):
 
     def logits(self, hidden: Array) -> Array:
         """Hidden [..., D] -> scores [..., V], in float32 or better."""
-        product = jnp.einsum('...d,vd->...v', hidden, self.table.astype(hidden.dtype))
-        return product.astype(jnp.promote_types(product.dtype, jnp.float32))
+        return scores(hidden, self.table.T)
 
 
 class Projection(nn.Module):
@@ -54,5 +62,4 @@ class Projection(nn.Module):
     def __call__(self, hidden: Array) -> Array:
         """Hidden [..., D] -> scores [..., V], in float32 or better."""
         kernel = self.param('kernel', nn.initializers.lecun_normal(), (hidden.shape[-1], self.size))
-        product = hidden @ kernel.astype(hidden.dtype)
-        return product.astype(jnp.promote_types(product.dtype, jnp.float32))
+        return scores(hidden, kernel)

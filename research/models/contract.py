@@ -7,7 +7,8 @@
     scores = logits(model, params, hidden)                           [..., D] -> [..., V]
 
 `decode` over T positions and `start` followed by T calls of `step` give the same hidden states. `rng=None` means
-evaluation: no dropout. `params` is a plain nested dict of arrays.
+evaluation: no dropout. `params` is a plain nested dict of arrays. Several sentences may share a row (packing) where
+`model.packs()` says so: attention keeps them apart, a recurrent state and a vector for the whole row do not.
 """
 
 import abc
@@ -39,12 +40,17 @@ class Decoded(NamedTuple):
     penalty: Array          # []: what the variants add to the loss (summed over the batch), 0 if nothing
 
 
-class EncoderDecoder(nn.Module):
+class EncoderDecoder(nn.Module, abc.ABC):
     """Abstract: a Flax module with these methods is a model."""
+
+    @nn.nowrap
+    def packs(self) -> bool:
+        """Whether several sentences in one row are decoded as they would be apart; no, unless a model says so."""
+        return False
 
     @abc.abstractmethod
     def encode(self, source: Array, places: Places, rng: Array | None = None) -> Memory:
-        """Reads the source: int32 [B, S] or float [B, S, F] -> memory."""
+        """Reads the source: int32 [B, S] -> memory."""
 
     @abc.abstractmethod
     def decode(self, memory: Memory, inputs: Array, places: Places, rng: Array | None = None) -> Decoded:

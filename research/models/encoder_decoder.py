@@ -27,6 +27,11 @@ class SequenceToSequence(EncoderDecoder):
     decoder: nn.Module
     reads: str = 'source'
 
+    @nn.nowrap
+    def packs(self) -> bool:
+        """Where both sides do, and no vector stands for the whole row."""
+        return self.encoder.packs and self.decoder.packs and self.reads == 'source'
+
     def encode(self, source: Array, places: Places, rng: Array | None = None) -> Any:
         """Source [B, S] -> what the decoder keeps of it."""
         encoder_rng, remember_rng = split(rng, 2)

@@ -1,13 +1,13 @@
 """Recurrent encoder and decoder: any cell, any number of layers, any reader between the two."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from research.attention.contract import Attention, Carry
+from research.attention.contract import Attention, Carry, Read, penalty
 from research.cells.contract import Cell
 from research.layers.dropout import dropout, split
 from research.layers.embedding import Embedding, Projection
@@ -45,6 +45,8 @@ class RecurrentEncoder(nn.Module):
     bidirectional: bool = True
     dropout: float = 0.0
     dtype: Any = None
+
+    packs: ClassVar[bool] = False  # a state goes on from one sentence to the next
 
     def setup(self):
         self.embedding = Embedding(self.vocabulary, self.embedding_features, self.dtype)
@@ -108,16 +110,17 @@ class RecurrentDecoder(nn.Module):
                                 hidden_t = tanh(W [s_t; c_t])
         input_feeding:          the cell also reads hidden_{t-1}, zero before the first word
 
-    A query is the top layer's state; c_t enters the bottom layer. The layers start from `tanh(W final)` of the
+    A query is the top layer's state; c_t enters the bottom layer. The layers start from `tanh(W final + b)` of the
     encoder's layers, aligned at the top; a decoder deeper than its encoder repeats the lowest. With reader `none` the
-    context has width 0 and the start is all that the decoder knows; with `fixed_context` and `previous` this is Cho's.
-    With `current` and no input feeding nothing read feeds back, and all positions are read in one call.
+    context has width 0 and the start is all that the decoder knows; with `fixed_context` and `previous` it reads what
+    Cho's does. With `current` and no input feeding nothing read feeds back, and all positions are read in one call.
 
     Source: previous: Bahdanau 2015, arXiv:1409.0473, appendix A.2.2, and Cho 2014, arXiv:1406.1078, section 2.3;
     current and input feeding: Luong 2015, arXiv:1508.04025, sections 3 and 3.3; start only: Sutskever 2014,
-    arXiv:1409.3215. Differs: `tanh` in place of Bahdanau's and Cho's maxout; the start is computed from both
-    directions, where Bahdanau takes the backward one; Sutskever's copies the state unchanged and has no hidden layer
-    before the softmax.
+    arXiv:1409.3215. Differs: one way of starting for all of them, tanh(W final + b) in each layer, from both directions
+    where there are two (Bahdanau: the backward one; Luong and Sutskever: the encoder's states as they are); `tanh` in
+    place of Bahdanau's and Cho's maxout, and a hidden layer before the softmax where Sutskever has none; what was read
+    enters a cell beside its input, so a cell that resets its state before the product does not reset it.
 
     Attributes:
       vocabulary: V of the target.
@@ -146,6 +149,8 @@ class RecurrentDecoder(nn.Module):
     tie_embeddings: bool = False
     dropout: float = 0.0
     dtype: Any = None
+
+    packs: ClassVar[bool] = False  # a state goes on from one sentence to the next
 
     def setup(self):
         self.embedding = Embedding(self.vocabulary, self.embedding_features, self.dtype)
@@ -185,53 +190,55 @@ class RecurrentDecoder(nn.Module):
         carry = self.start(memory, T)
         if self.reads_with == 'current' and not self.input_feeding:
             outputs = self._cells_over(memory.starts, embedded, places, cells_rng)
-            context, weights, _ = self.reading(outputs, memory.read, carry.reading, places, read_rng)
-            hidden = self._hidden(outputs, embedded, context)
+            read = self.reading(outputs, memory.read, carry.reading, places, read_rng)
+            hidden = self._hidden(outputs, embedded, read.context)
         else:
             def position(module, carry, at):
                 embedded, projected, segment, place, rng = at
                 return module._position(memory, carry, embedded, projected, Places(segment, place), rng)
             scan = nn.scan(position, variable_broadcast='params', split_rngs={'params': False}, in_axes=1, out_axes=1)
             keys = None if rng is None else jax.random.split(cells_rng, T)[None]  # time is axis 1 of everything scanned
-            _, (outputs, context, weights, fed) = scan(
+            _, (outputs, read, fed) = scan(
                 self, carry, (embedded, self.cells[0].project(embedded), places.segment, places.position, keys))
-            weights = None if weights is None else jnp.moveaxis(weights, 1, 2)
-            hidden = fed if self.input_feeding else self._hidden(outputs, embedded, context)
-        return Decoded(dropout(hidden, self.dropout, hidden_rng), weights, jnp.zeros((), jnp.float32))
+            read = read._replace(weights=None if read.weights is None else jnp.moveaxis(read.weights, 1, 2))
+            hidden = fed if self.input_feeding else self._hidden(outputs, embedded, read.context)
+        return Decoded(dropout(hidden, self.dropout, hidden_rng), read.weights, penalty([read], places))
 
     def step(self, memory: RecurrentMemory, carry: RecurrentCarry,
              token: Array) -> tuple[Array, Array | None, RecurrentCarry]:
         """Token int32 [B] -> hidden [B, D], weights [B, N, S] or None, carry."""
         embedded = self.embedding(token)
         places = Places(jnp.ones_like(carry.position), carry.position)
-        carry, (output, context, weights, fed) = self._position(
+        carry, (output, read, fed) = self._position(
             memory, carry, embedded, self.cells[0].project(embedded), places, None)
-        return fed if self.input_feeding else self._hidden(output, embedded, context), weights, carry
+        return fed if self.input_feeding else self._hidden(output, embedded, read.context), read.weights, carry
 
     def logits(self, hidden: Array) -> Array:
         """Hidden [..., D] -> scores [..., V]."""
         return self.embedding.logits(hidden) if self.tie_embeddings else self.softmax(hidden)
 
     def _position(self, memory, carry, embedded, projected, places, rng):
-        """One position, [B, ...] each: the step that training scans and decoding calls."""
+        """One position, [B, ...] each: the step that training scans and decoding calls. A pad changes no state."""
         cells_rng, read_rng = split(None if rng is None else rng[0], 2)
+        real = places.segment[:, None] > 0
         if self.reads_with == 'previous':
             read = self._read(carry.states, memory, carry, places, read_rng)
-            states = self._cells_once(carry.states, projected, (read.context[:, 0], carry.fed), cells_rng)
+            states = self._cells_once(carry.states, projected, (read.context, carry.fed), real, cells_rng)
         else:
-            states = self._cells_once(carry.states, projected, (carry.fed,), cells_rng)
+            states = self._cells_once(carry.states, projected, (carry.fed,), real, cells_rng)
             read = self._read(states, memory, carry, places, read_rng)
-        output, context = states[-1][0].astype(embedded.dtype), read.context[:, 0]
-        fed = self._hidden(output, embedded, context) if self.input_feeding else carry.fed
-        weights = None if read.weights is None else read.weights[:, :, 0]
-        return RecurrentCarry(states, fed, read.carry, carry.position + 1), (output, context, weights, fed)
+        output = jnp.where(real, states[-1][0], 0).astype(embedded.dtype)
+        fed = self._hidden(output, embedded, read.context) if self.input_feeding else carry.fed
+        return RecurrentCarry(states, fed, read.carry, carry.position + 1), (output, read._replace(carry=()), fed)
 
     def _read(self, states, memory, carry, places, rng):
         query = states[-1][0][:, None].astype(self.dtype or states[-1][0].dtype)
         at = Places(places.segment[:, None], places.position[:, None])
-        return self.reading(query, memory.read, carry.reading, at, rng)
+        read = self.reading(query, memory.read, carry.reading, at, rng)
+        return Read(read.context[:, 0], None if read.weights is None else read.weights[:, :, 0], read.carry,
+                    None if read.penalty is None else read.penalty[:, 0])
 
-    def _cells_once(self, states, projected, read, rng):
+    def _cells_once(self, states, projected, read, real, rng):
         """All layers, one position: the bottom one also gets what was read."""
         rngs = split(rng, self.layers)
         read = jnp.concatenate(read, axis=-1)
@@ -240,7 +247,7 @@ class RecurrentDecoder(nn.Module):
         new = [self.cells[0].advance(states[0], projected)]
         for cell, state, key in zip(self.cells[1:], states[1:], rngs[1:], strict=True):
             new.append(cell.step(state, dropout(new[-1][0].astype(projected.dtype), self.dropout, key)))
-        return tuple(new)
+        return jax.tree.map(lambda after, before: jnp.where(real, after, before), tuple(new), states)
 
     def _cells_over(self, starts, embedded, places, rng):
         """All layers, all positions, nothing read."""

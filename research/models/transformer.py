@@ -1,12 +1,13 @@
 """Transformer encoder and decoder: any mixer inside a sequence, any reader between the two."""
 
+import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from research.attention.contract import Attention, Carry
+from research.attention.contract import Attention, Carry, Read, penalty
 from research.attention.positions import learned, sinusoidal
 from research.errors import UserError
 from research.layers.dropout import dropout, split
@@ -64,6 +65,101 @@ class Entrance(nn.Module):
         return dropout(vectors, self.dropout, rng)
 
 
+class LayerOutput(NamedTuple):
+    """What a Transformer layer gives back."""
+
+    outputs: Array       # [B, T, D]
+    mixing: Carry        # of the mixer, for the next call
+    read: Read | None    # what the reader said; None without one
+
+
+class TransformerLayer(nn.Module):
+    """Mix the sequence with itself, read another one where there is a reader, transform each position by itself.
+
+        x = mix(x);  x = read(x, memory);  x = feed_forward(x)        each inside a residual connection with its norm
+
+    In front of a reader that does not look at its query (`mean`, `fixed_context`) a pre-norm decides nothing; it is
+    kept, so that arms differ in the reader alone.
+
+    Source: Vaswani et al. 2017, section 3.1. Differs: pre-norm as an option (see layers/residual.py); a reader without
+    an output projection adds what it read as it is.
+
+    Attributes:
+      features: D.
+      hidden: F.
+      mixer: makes the mixer.
+      reader: makes the reader; None reads nothing and has no sublayer.
+      norm: 'pre' or 'post'.
+      dropout: rate in the feed-forward network and after each sublayer.
+      dtype: what is computed in.
+    """
+
+    features: int
+    hidden: int
+    mixer: Callable[[], Attention]
+    reader: Callable[[], Attention] | None
+    norm: str
+    dropout: float = 0.0
+    dtype: Any = None
+
+    def setup(self):
+        self.mixing, self.mixing_residual = self.mixer(), Residual(self.norm, self.dropout, self.dtype)
+        if self.reader is not None:
+            self.reading, self.reading_residual = self.reader(), Residual(self.norm, self.dropout, self.dtype)
+        self.network = FeedForward(self.features, self.hidden, self.dropout, self.dtype)
+        self.network_residual = Residual(self.norm, self.dropout, self.dtype)
+
+    def remember(self, source: Array, places: Places, rng: Array | None = None) -> Any:
+        """What the reader keeps of a source: [B, S, D_s] -> its memory."""
+        return self.reading.remember(source, places, rng)
+
+    def start_mixing(self, nothing: Array, places: Places, length: int) -> Carry:
+        """The mixer's carry before the first of at most `length` positions; `nothing` is [B, 0, D]."""
+        return self.mixing.start(self.mixing.remember(nothing, places), length)
+
+    def start_reading(self, memory: Any, length: int) -> Carry:
+        """The reader's carry before the first of at most `length` positions."""
+        return self.reading.start(memory, length)
+
+    def __call__(self, inputs: Array, places: Places, mixing: Carry | None = None, memory: Any = None,
+                 reading: Carry = (), rng: Array | None = None) -> LayerOutput:
+        """Some positions through the layer.
+
+        Args:
+          inputs: [B, T, D].
+          places: of these positions, [B, T] each.
+          mixing: the mixer's carry; None when this call holds the whole sequence.
+          memory: of the reader.
+          reading: the reader's carry.
+          rng: None means evaluation.
+
+        Raises:
+          UserError: the reader does not project what it read, and the source has another width.
+        """
+        rngs = split(rng, 7)
+        entering = self.mixing_residual.before(inputs)
+        written = self.mixing.remember(entering, places, rngs[0])
+        carry = self.mixing.start(written, 0) if mixing is None else mixing
+        mixed = self.mixing(entering, written, carry, places, rngs[1])
+        outputs, read = self.mixing_residual.after(inputs, mixed.context, rngs[2]), None
+        if self.reader is not None:
+            read = self.reading(self.reading_residual.before(outputs), memory, reading, places, rngs[3])
+            if read.context.shape[-1] != self.features:
+                raise UserError(f'the reader adds vectors of width {read.context.shape[-1]} to a Transformer decoder '
+                                f'of features = {self.features}: make encoder.features equal to decoder.features, or '
+                                'choose a reader that projects, such as multi_head_dot')
+            outputs = self.reading_residual.after(outputs, read.context, rngs[4])
+        transformed = self.network(self.network_residual.before(outputs), rngs[5])
+        return LayerOutput(self.network_residual.after(outputs, transformed, rngs[6]), mixed.carry, read)
+
+    @nn.nowrap
+    def flops(self, queries: int, entries: int, source_width: int) -> float:
+        """Forward FLOPs of T = queries positions of one sequence that read S = entries of another."""
+        reading = 0.0 if self.reader is None else self.reader().flops(queries, entries, self.features, source_width)
+        return (self.mixer().flops(queries, queries, self.features, self.features) + reading
+                + queries * FeedForward(self.features, self.hidden).flops())
+
+
 class TransformerEncoder(nn.Module):
     """Layers of [mixer, feed-forward] over the source, every position reading every other.
 
@@ -97,27 +193,26 @@ class TransformerEncoder(nn.Module):
     dropout: float = 0.0
     dtype: Any = None
 
+    packs: ClassVar[bool] = True
+
     def setup(self):
         self.entrance = Entrance(self.vocabulary, self.features, self.position, self.maximum_length,
                                  self.dropout, self.dtype)
-        self.mixers = [self.mixer(False) for _ in range(self.layers)]
-        self.networks = [FeedForward(self.features, self.hidden, self.dropout, self.dtype) for _ in range(self.layers)]
-        self.residuals = [[Residual(self.norm, self.dropout, self.dtype) for _ in range(2)] for _ in range(self.layers)]
+        self.stack = [self._layer() for _ in range(self.layers)]
         self.last_norm = nn.LayerNorm(dtype=self.dtype) if self.norm == 'pre' else None
+
+    @nn.nowrap
+    def _layer(self) -> TransformerLayer:
+        return TransformerLayer(self.features, self.hidden, functools.partial(self.mixer, False), None, self.norm,
+                                self.dropout, self.dtype)
 
     def __call__(self, source: Array, places: Places, rng: Array | None = None) -> Encoded:
         """Source int32 [B, S] -> annotations [B, S, D] and the summary."""
         self.entrance.check_length(source.shape[1])
-        entrance_rng, *layer_rngs = split(rng, self.layers + 1)
+        entrance_rng, *rngs = split(rng, self.layers + 1)
         outputs = self.entrance(source, places, None, entrance_rng)
-        for mixer, network, residuals, layer_rng in zip(self.mixers, self.networks, self.residuals, layer_rngs,
-                                                        strict=True):
-            rngs = split(layer_rng, 5)
-            inputs = residuals[0].before(outputs)
-            memory = mixer.remember(inputs, places, rngs[0])
-            mixed = mixer(inputs, memory, mixer.start(memory, 0), places, rngs[1]).context
-            outputs = residuals[0].after(outputs, mixed, rngs[2])
-            outputs = residuals[1].after(outputs, network(residuals[1].before(outputs), rngs[3]), rngs[4])
+        for layer, layer_rng in zip(self.stack, rngs, strict=True):
+            outputs = layer(outputs, places, rng=layer_rng).outputs
         if self.last_norm is not None:
             outputs = self.last_norm(outputs)
         summary = summarise(outputs, places, self.summarise)
@@ -131,9 +226,7 @@ class TransformerEncoder(nn.Module):
     @nn.nowrap
     def flops(self, entries: int) -> float:
         """Forward FLOPs of reading S = entries source positions."""
-        network = FeedForward(self.features, self.hidden).flops()
-        return self.layers * (self.mixer(False).flops(entries, entries, self.features, self.features)
-                              + entries * network)
+        return self.layers * self._layer().flops(entries, 0, 0)
 
 
 def summarise(annotations: Array, places: Places, how: str) -> Array:
@@ -157,7 +250,7 @@ def summarise(annotations: Array, places: Places, how: str) -> Array:
 class TransformerMemory(NamedTuple):
     """What a Transformer decoder knows of a source."""
 
-    read: tuple[Any, ...]  # the reader's memory of each layer; () with reader `none`
+    read: tuple[Any, ...]  # the reader's memory of each layer; () where nothing is read
     begin: Array | None    # [B, D] in place of the begin symbol's embedding, where the source is one vector
     size: Array            # [B, 0]: how many sentences, also when nothing else says so
 
@@ -177,8 +270,8 @@ class TransformerDecoder(nn.Module):
     symbol's embedding, `s_0 = W summary`, and nothing else is known of the source. With `fixed_context` it stands there
     too, and the vector is the only entry that each layer's reader may read: `s_t = Decoder(y_{t-1}, s_{t-1}, c)`.
 
-    Source: Vaswani et al. 2017, section 3.1. Differs: pre-norm as an option; any reader in place of multi-head
-    attention (a reader without an output projection adds what it read as it is); one vector as described above.
+    Source: Vaswani et al. 2017, section 3.1. Differs: see `TransformerLayer`; any reader in place of multi-head
+    attention; one vector as described above.
 
     Attributes:
       vocabulary: V of the target.
@@ -210,24 +303,27 @@ class TransformerDecoder(nn.Module):
     dropout: float = 0.0
     dtype: Any = None
 
+    packs: ClassVar[bool] = True
+
     def setup(self):
-        count = range(self.layers)
         self.entrance = Entrance(self.vocabulary, self.features, self.position, self.maximum_length,
                                  self.dropout, self.dtype)
-        self.mixers = [self.mixer(True) for _ in count]
-        self.readers = [] if self.reads == 'nothing' else [self.reader() for _ in count]
-        self.networks = [FeedForward(self.features, self.hidden, self.dropout, self.dtype) for _ in count]
-        sublayers = 2 if self.reads == 'nothing' else 3
-        self.residuals = [[Residual(self.norm, self.dropout, self.dtype) for _ in range(sublayers)] for _ in count]
+        self.stack = [self._layer() for _ in range(self.layers)]
         self.last_norm = nn.LayerNorm(dtype=self.dtype) if self.norm == 'pre' else None
         self.begin = None if self.reads == 'source' else nn.Dense(self.features, use_bias=False, dtype=self.dtype)
         self.softmax = None if self.tie_embeddings else Projection(self.vocabulary)
 
+    @nn.nowrap
+    def _layer(self) -> TransformerLayer:
+        return TransformerLayer(self.features, self.hidden, functools.partial(self.mixer, True),
+                                None if self.reads == 'nothing' else self.reader, self.norm, self.dropout, self.dtype)
+
     def remember(self, encoded: Encoded, source: Array, places: Places, rng: Array | None = None) -> TransformerMemory:
         """What this decoder keeps of an encoded source; `source` and `places` are what its readers may read."""
-        rngs = split(rng, self.layers)
+        read = () if self.reads == 'nothing' else tuple(
+            layer.remember(source, places, key) for layer, key in zip(self.stack, split(rng, self.layers), strict=True))
         return TransformerMemory(
-            tuple(reader.remember(source, places, key) for reader, key in zip(self.readers, rngs, strict=False)),
+            read,
             None if self.begin is None else self.begin(encoded.summary),
             encoded.summary[:, :0])
 
@@ -238,74 +334,55 @@ class TransformerDecoder(nn.Module):
         nothing = jnp.zeros((batch, 0, self.features), self.dtype or memory.size.dtype)
         nowhere = Places(jnp.zeros((batch, 0), jnp.int32), jnp.zeros((batch, 0), jnp.int32))
         return TransformerCarry(
-            tuple(mixer.start(mixer.remember(nothing, nowhere), length) for mixer in self.mixers),
+            tuple(layer.start_mixing(nothing, nowhere, length) for layer in self.stack),
             self._start_reading(memory, length), jnp.zeros(batch, jnp.int32))
 
     def decode(self, memory: TransformerMemory, inputs: Array, places: Places, rng: Array | None = None) -> Decoded:
         """Inputs int32 [B, T] -> hidden [B, T, D] and weights, all positions at once."""
         self.entrance.check_length(inputs.shape[1])
-        hidden, weights, _, _ = self._layers(memory, inputs, places, None,
-                                             self._start_reading(memory, inputs.shape[1]), rng)
-        return Decoded(hidden, weights, jnp.zeros((), jnp.float32))
+        carry = TransformerCarry((None,) * self.layers, self._start_reading(memory, inputs.shape[1]), None)
+        decoded, _, _ = self._layers(memory, carry, inputs, places, rng)
+        return decoded
 
     def step(self, memory: TransformerMemory, carry: TransformerCarry,
              token: Array) -> tuple[Array, Array | None, TransformerCarry]:
         """Token int32 [B] -> hidden [B, D], weights [B, N, S] or None, carry."""
         position = carry.position[:, None]
         places = Places(jnp.ones_like(position), position)
-        hidden, weights, mixing, reading = self._layers(memory, token[:, None], places, carry.mixing, carry.reading,
-                                                        None)
-        return (hidden[:, 0], None if weights is None else weights[:, :, 0],
+        decoded, mixing, reading = self._layers(memory, carry, token[:, None], places, None)
+        return (decoded.hidden[:, 0], None if decoded.weights is None else decoded.weights[:, :, 0],
                 TransformerCarry(mixing, reading, carry.position + 1))
 
     def logits(self, hidden: Array) -> Array:
         """Hidden [..., D] -> scores [..., V]."""
         return self.entrance.embedding.logits(hidden) if self.tie_embeddings else self.softmax(hidden)
 
-    def _start_reading(self, memory, length):
-        return tuple(reader.start(read, length) for reader, read in zip(self.readers, memory.read, strict=True))
+    def _start_reading(self, memory: TransformerMemory, length: int) -> tuple[Carry, ...]:
+        if self.reads == 'nothing':
+            return ((),) * self.layers
+        return tuple(layer.start_reading(read, length) for layer, read in zip(self.stack, memory.read, strict=True))
 
-    def _layers(self, memory, tokens, places, mixing, reading, rng):
-        """Some positions through all layers; `mixing` is None when this call holds the whole sequence.
-
-        Returns hidden [B, T, D], weights [B, layers x N, T, S] from the bottom layer up, and both carries.
-        """
-        entrance_rng, *layer_rngs = split(rng, self.layers + 1)
+    def _layers(self, memory: TransformerMemory, carry: TransformerCarry, tokens: Array, places: Places,
+                rng: Array | None) -> tuple[Decoded, tuple[Carry, ...], tuple[Carry, ...]]:
+        """Some positions through all layers: what was decoded, weights [B, layers x N, T, S], and both carries."""
+        entrance_rng, *rngs = split(rng, self.layers + 1)
         outputs = self.entrance(tokens, places, memory.begin, entrance_rng)
-        mixed_carries, read_carries, weights = [], [], []
-        for layer, (mixer, network, residuals) in enumerate(zip(self.mixers, self.networks, self.residuals,
-                                                                strict=True)):
-            rngs = split(layer_rngs[layer], 7)
-            inputs = residuals[0].before(outputs)
-            written = mixer.remember(inputs, places, rngs[0])
-            carry = mixer.start(written, 0) if mixing is None else mixing[layer]
-            mixed = mixer(inputs, written, carry, places, rngs[1])
-            outputs = residuals[0].after(outputs, mixed.context, rngs[2])
-            mixed_carries.append(mixed.carry)
-            if self.readers:
-                read = self.readers[layer](residuals[2].before(outputs), memory.read[layer], reading[layer], places,
-                                           rngs[3])
-                if read.context.shape[-1] != self.features:
-                    raise UserError(f'the reader adds vectors of width {read.context.shape[-1]} to a Transformer '
-                                    f'decoder of features = {self.features}: make encoder.features equal to '
-                                    'decoder.features, or choose a reader that projects, such as multi_head_dot')
-                outputs = residuals[2].after(outputs, read.context, rngs[4])
-                read_carries.append(read.carry)
-                weights.append(read.weights)
-            outputs = residuals[1].after(outputs, network(residuals[1].before(outputs), rngs[5]), rngs[6])
+        found = []
+        for layer, mixing, read, reading, layer_rng in zip(self.stack, carry.mixing, memory.read or ((),) * self.layers,
+                                                           carry.reading, rngs, strict=True):
+            found.append(layer(outputs, places, mixing, read, reading, layer_rng))
+            outputs = found[-1].outputs
         if self.last_norm is not None:
             outputs = self.last_norm(outputs)
-        weights = None if not weights or weights[0] is None else jnp.concatenate(weights, axis=1)
-        return outputs, weights, tuple(mixed_carries), tuple(read_carries)
+        reads = [one.read for one in found if one.read is not None]
+        weights = [read.weights for read in reads if read.weights is not None]
+        return (Decoded(outputs, jnp.concatenate(weights, axis=1) if weights else None, penalty(reads, places)),
+                tuple(one.mixing for one in found), tuple(() if one.read is None else one.read.carry for one in found))
 
     @nn.nowrap
     def flops(self, targets: int, entries: int, source_width: int, context_width: int,
               final_widths: tuple[int, ...]) -> float:
         """Forward FLOPs of writing T = targets words while reading S = entries of the given width, softmax included."""
-        D = self.features
-        layer = (self.mixer(True).flops(targets, targets, D, D)
-                 + targets * FeedForward(D, self.hidden).flops())
-        if self.reads != 'nothing':
-            layer += self.reader().flops(targets, entries, D, source_width)
-        begin = 0.0 if self.reads == 'source' else 2.0 * final_widths[-1] * D
-        return self.layers * layer + begin + targets * 2.0 * D * self.vocabulary
+        begin = 0.0 if self.reads == 'source' else 2.0 * final_widths[-1] * self.features
+        return (self.layers * self._layer().flops(targets, entries, source_width) + begin
+                + targets * 2.0 * self.features * self.vocabulary)

@@ -1,0 +1,182 @@
+"""Every model once more in float64 NumPy, written from the formulas: one position after another, nothing hoisted.
+
+What attentions and cells compute is taken from their own oracles; here stands what a model makes of them. `config` is
+the model's config, `params` its parameters as nested dicts of float64 arrays.
+"""
+
+import numpy as np
+
+from research.attention.registry import VARIANTS
+from research.shapes import Places
+from tests.attention import oracles as attention
+from tests.cells import oracles as cells
+
+STATES = {'plain': 1, 'lstm': 2, 'gru_reset_before': 1, 'gru_reset_after': 1}
+
+
+def decode(config, params, batch):
+    """The hidden vectors [B, T, D], the scores [B, T, V] and the weights [B, N, T, S] or None of a model."""
+    encode = {'recurrent': recurrent_encoder, 'transformer': transformer_encoder}[config.encoder.kind]
+    write = {'recurrent': recurrent_decoder, 'transformer': transformer_decoder}[config.decoder.kind]
+    annotations, summary, finals = encode(config.encoder, params['encoder'], batch.source, batch.source_places)
+    source, places = annotations, batch.source_places
+    if VARIANTS[config.decoder.reader.name].reads == 'summary':
+        segment = places.segment.max(axis=1, keepdims=True)
+        source, places = summary[:, None], Places(segment, 0 * segment)
+    hidden, weights = write(config.decoder, params['decoder'], batch.inputs, batch.target_places, source, places,
+                            summary, finals)
+    decoder = params['decoder']
+    if config.decoder.tie_embeddings:
+        table = decoder.get('entrance', decoder)['embedding']['table'].T
+    else:
+        table = decoder['softmax']['kernel']
+    return hidden, hidden @ table, weights
+
+
+def embed(params, tokens):
+    table = params['embedding']['table']
+    return table[tokens] * np.sqrt(table.shape[1])
+
+
+def read(part, params, query, source, query_places, source_places, role='cross', causal=False):
+    """What the part's reader (or mixer) says: its own oracle."""
+    chosen = part.reader if role == 'cross' else part.mixer
+    options = {key: value for key, value in chosen.items() if key not in ('name', 'path')}
+    return attention.ORACLES[chosen.name].function(params, query, source, query_places, source_places, role, causal,
+                                                   options)
+
+
+# ------------------------------------------------------------------------------------------------------------ recurrent
+
+def recurrent_encoder(part, params, source, places):
+    lengths, outputs, finals = (places.segment > 0).sum(axis=1), embed(params, source), []
+    width = part.features // 2 if part.bidirectional else part.features
+    for layer in range(part.layers):
+        start = [np.zeros((len(source), width)) for _ in range(STATES[part.cell])]
+        forward, state = cells.over(part.cell, params[f'forwards_{layer}'], outputs, lengths, start)
+        if part.bidirectional:
+            backward, other = cells.over(part.cell, params[f'backwards_{layer}'], outputs, lengths, start, reverse=True)
+            forward, state = np.concatenate([forward, backward], axis=-1), [*state, *other]
+        outputs = forward
+        finals.append(np.concatenate(state, axis=-1))
+    return outputs, finals[-1], finals
+
+
+def recurrent_decoder(part, params, inputs, places, source, source_places, summary, finals):
+    B, T = inputs.shape
+    D, parts, none = part.features, STATES[part.cell], VARIANTS[part.reader.name].reads == 'nothing'
+    states = []  # of each layer, bottom to top: parts of [B, D]
+    for layer in range(part.layers):
+        if part.start_state == 'zero':
+            states.append([np.zeros((B, D))] * parts)
+        else:
+            final = finals[max(0, len(finals) - part.layers + layer)]  # the tops stand side by side
+            bridge = params[f'bridges_{layer}']
+            states.append(np.split(np.tanh(final @ bridge['kernel'] + bridge['bias']), parts, axis=1))
+    first = dict(params['cells_0'])  # the bottom cell reads [E y; what was read; what was fed] with one matrix
+    if 'feedback' in params:
+        projection = first['projection']
+        first['projection'] = projection | {'kernel': np.concatenate([projection['kernel'],
+                                                                       params['feedback']['kernel']])}
+    embedded, fed = embed(params, inputs), np.zeros((B, D if part.input_feeding else 0))
+    hiddens, alignments = np.zeros((B, T, D)), []
+    for t in range(T):
+        at = Places(places.segment[:, t:t + 1], places.position[:, t:t + 1])
+
+        def ask(at=at):
+            if none:
+                return np.zeros((B, 0)), None
+            context, weights = read(part, params.get('reading', {}), states[-1][0][:, None], source, at, source_places)
+            return context[:, 0], weights
+        if part.reads_with == 'previous':
+            context, weights = ask()
+            below = np.concatenate([embedded[:, t], context, fed], axis=1)
+        else:
+            below = np.concatenate([embedded[:, t], fed], axis=1)
+        for layer in range(part.layers):
+            own = first if layer == 0 else params[f'cells_{layer}']
+            new = [cells.ORACLES[part.cell](own, [array[b] for array in states[layer]], below[b]) for b in range(B)]
+            states[layer] = [np.stack([vectors[k] for vectors in new]) for k in range(parts)]
+            below = states[layer][0]
+        if part.reads_with == 'previous':
+            joined = np.concatenate([states[-1][0], embedded[:, t], context], axis=1)
+        else:
+            context, weights = ask()
+            joined = np.concatenate([states[-1][0], context], axis=1)
+        hiddens[:, t] = np.tanh(joined @ params['readout']['kernel'])
+        fed = hiddens[:, t] if part.input_feeding else fed
+        alignments.append(weights)
+    return hiddens, None if alignments[0] is None else np.concatenate(alignments, axis=2)
+
+
+# ---------------------------------------------------------------------------------------------------------- transformer
+
+def normalise(params, x):
+    centred = x - x.mean(axis=-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-6) * params['scale'] + params['bias']
+
+
+def around(part, params, x, sublayer):
+    """A residual connection around a sublayer, its norm inside (pre) or outside (post)."""
+    if part.norm == 'pre':
+        return x + sublayer(normalise(params['layer_norm'], x))
+    return normalise(params['layer_norm'], x + sublayer(x))
+
+
+def enter(part, params, tokens, places, begin):
+    vectors = embed(params, tokens)
+    for b, t in np.ndindex(tokens.shape):
+        p = places.position[b, t]
+        if begin is not None and p == 0:
+            vectors[b, t] = begin[b]
+        for d in range(part.features):
+            if part.position == 'sinusoidal':
+                angle = p / 10000.0 ** (2 * (d // 2) / part.features)
+                vectors[b, t, d] += np.cos(angle) if d % 2 else np.sin(angle)
+            elif part.position == 'learned':
+                vectors[b, t, d] += params['positions'][p, d]
+    return vectors
+
+
+def transformer_layer(part, params, x, places, causal, reading=None):
+    """Mix, read where there is a reader, transform; `reading` maps a query to (context, weights)."""
+    weights = None
+    x = around(part, params['mixing_residual'], x, lambda y: read(
+        part, params['mixing'], y, y, places, places, 'self', causal)[0])
+    if reading is not None:
+        def keep(y):
+            nonlocal weights
+            context, weights = reading(params.get('reading', {}), y)
+            return context
+        x = around(part, params['reading_residual'], x, keep)
+    inner, outer = params['network']['inner'], params['network']['outer']
+    x = around(part, params['network_residual'], x, lambda y: np.maximum(
+        y @ inner['kernel'] + inner['bias'], 0) @ outer['kernel'] + outer['bias'])
+    return x, weights
+
+
+def transformer_encoder(part, params, source, places):
+    x = enter(part, params['entrance'], source, places, None)
+    for layer in range(part.layers):
+        x, _ = transformer_layer(part, params[f'stack_{layer}'], x, places, False)
+    if part.norm == 'pre':
+        x = normalise(params['last_norm'], x)
+    summary = np.zeros((len(source), part.features))
+    for b, length in enumerate((places.segment > 0).sum(axis=1)):
+        if length:
+            summary[b] = {'mean': x[b, :length].mean(axis=0), 'first': x[b, 0], 'last': x[b, length - 1]}[part.summary]
+    return x, summary, [summary]
+
+
+def transformer_decoder(part, params, inputs, places, source, source_places, summary, finals):
+    reads = VARIANTS[part.reader.name].reads
+    begin = None if reads == 'source' else summary @ params['begin']['kernel']
+    x, found = enter(part, params['entrance'], inputs, places, begin), []
+    for layer in range(part.layers):
+        reading = None if reads == 'nothing' else lambda own, query: read(part, own, query, source, places,
+                                                                          source_places)
+        x, weights = transformer_layer(part, params[f'stack_{layer}'], x, places, True, reading)
+        found.append(weights)
+    if part.norm == 'pre':
+        x = normalise(params['last_norm'], x)
+    return x, None if found[0] is None else np.concatenate(found, axis=1)
