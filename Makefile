@@ -1,33 +1,40 @@
 # Two commands set up everything on a machine with python3 (3.11 or later) and make: `make demo` and `make test`.
 PYTHON ?= python3
 WORKERS ?= 2
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+READY := .venv/installed-$(VERSION)
 
 .PHONY: demo test test-slow study check clean
 
-demo: .venv/installed
+demo: $(READY)
 	.venv/bin/python -m experiments.run forgetting --task pronunciation \
 		--arms none,additive,multi_head_dot,transformer --seeds 2 --profile demo
 
-test: .venv/installed
+test: $(READY)
 	.venv/bin/python -m pytest -n $(WORKERS) --dist worksteal
 
-test-slow: .venv/installed
-	.venv/bin/python -m pytest -n 0 -m slow
+# What learns is compiled with all optimisations; the other tests are not (tests/conftest.py).
+test-slow: $(READY)
+	XLA_FLAGS= .venv/bin/python -m pytest -n $(WORKERS) --dist worksteal -m slow
 
-study: .venv/installed
-	.venv/bin/python -m experiments.run forgetting --task pronunciation --profile cpu
-	.venv/bin/python -m experiments.run forgetting --task copy --profile cpu
-	cat runs/forgetting/pronunciation/cpu/card.md runs/forgetting/copy/cpu/card.md > experiments/forgetting/README.md
+study: $(READY)
+	for task in pronunciation copy; do \
+		.venv/bin/python -m experiments.run forgetting --task $$task --profile cpu || exit; \
+	done
+	{ echo '# forgetting'; for task in pronunciation copy; do \
+		echo; sed 's/^#/##/' runs/forgetting/$$task/cpu/card.md; done; } > experiments/forgetting/README.md
 	cat runs/forgetting/pronunciation/cpu/results.jsonl runs/forgetting/copy/cpu/results.jsonl \
 		> experiments/forgetting/results.jsonl
+	.venv/bin/python -m experiments.forgetting.picture
 
-check: .venv/installed
+check: $(READY)
 	.venv/bin/python -m ruff check
 
-.venv/installed: pyproject.toml constraints.txt
+# One environment, of one Python: another PYTHON makes it anew.
+$(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo 'make: $(PYTHON) is older than Python 3.11; say make PYTHON=python3.12 ...' >&2; exit 2; }
-	$(PYTHON) -m venv .venv
+	test -e $(READY) || $(PYTHON) -m venv --clear .venv
 	.venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 

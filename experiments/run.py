@@ -7,8 +7,6 @@ Started again, it skips what is finished and goes on in the middle of the run th
 
 import argparse
 import pathlib
-import shlex
-import sys
 from collections.abc import Sequence
 
 from experiments.forgetting import study as forgetting
@@ -20,7 +18,6 @@ STUDIES = {'forgetting': forgetting.STUDY}
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog='experiments.run', description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('study', choices=STUDIES)
@@ -44,8 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.seeds is not None and options.seeds < 1:
             raise UserError(f'--seeds is {options.seeds}; it must be at least 1')
         workdir = pathlib.Path(options.workdir or f'runs/{options.study}/{task}/{options.profile}')
-        runner.run(study, task, options.profile, names, options.seeds, workdir,
-                   f'python -m experiments.run {shlex.join(arguments)}')
+        runner.run(study, task, options.profile, names, options.seeds, workdir)
 
 
 if __name__ == '__main__':

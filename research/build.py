@@ -88,7 +88,7 @@ def _one_of(names):
 TASKS = ('pronunciation', *synthetic.TASKS, 'parallel')
 
 RULES = {
-    'seed': _at_least(0),
+    'seed': ('at least 0 and below 2**32', lambda value: 0 <= value < 2**32),  # jax.random.key takes 32 bits
     'dtype': _one_of(('float32', 'bfloat16')),
     'data.task': _one_of(TASKS),
     'batches.tokens': _at_least(2),
@@ -125,7 +125,12 @@ SYNTHETIC_RULES = {
     'data.dev': _at_least(1),
     'data.test': _at_least(1),
 }
+_TEXT = 'text', lambda value: isinstance(value, str)
+PRONUNCIATION_RULES = {'data.file': _TEXT}
 PARALLEL_RULES = {
+    'data.train': _TEXT,
+    'data.dev': _TEXT,
+    'data.test': _TEXT,
     'data.columns': _at_least(2),
     'data.source_unit': _one_of(('words', 'characters')),
     'data.target_unit': _one_of(('words', 'characters')),
@@ -161,7 +166,8 @@ SIDE_RULES = {
 def validate(config: Config) -> None:
     """Checks every value that can be checked without data; raises UserError naming key, value and what is allowed."""
     _check(config, RULES)
-    _check(config, {'parallel': PARALLEL_RULES, 'pronunciation': {}}.get(config.data.task, SYNTHETIC_RULES))
+    _check(config, {'parallel': PARALLEL_RULES, 'pronunciation': PRONUNCIATION_RULES}.get(config.data.task,
+                                                                                     SYNTHETIC_RULES))
     for side in ('encoder', 'decoder'):
         kind = _value(config, f'{side}.kind')
         _demand(f'{side}.kind', kind, _one_of(('recurrent', 'transformer')))
@@ -193,9 +199,13 @@ def validate(config: Config) -> None:
 
 
 def _value(config: Config, key: str) -> Any:
+    node = config
     for part in key.split('.'):
-        config = config[part]
-    return config
+        if part not in node.keys():  # noqa: SIM118 - a ConfigDict's own `in` takes dotted keys apart
+            raise UserError(f'the config has no key {key}. Another kind or task has other keys: choose a kind in words '
+                            '(--config=FILE.py:transformer) and a task by its config file')
+        node = node[part]
+    return node
 
 
 def _demand(key: str, value: Any, rule: tuple) -> None:
@@ -232,6 +242,15 @@ def data(config: Config) -> Data:
         units, sizes = ('words', 'words'), (None, None)
     return Data(texts, Vocabulary.build((pair.source for pair in texts.train), units[0], sizes[0]),
                 Vocabulary.build((pair.target for pair in texts.train), units[1], sizes[1]))
+
+
+def corpus_digest(texts: corpus.Corpus) -> str:
+    """Sixteen hexadecimal digits that name what there is to learn and to test on."""
+    digest = hashlib.sha256()
+    for pairs in texts:
+        for pair in pairs:
+            digest.update(f'{pair.source}\t{pair.target}\t{"|".join(pair.others)}\n'.encode())
+    return digest.hexdigest()[:16]
 
 
 def _files(key: str, paths: str, columns: int) -> list[corpus.Pair]:
@@ -310,9 +329,14 @@ def _reader(part: Config, dtype: Any) -> Any:
     return attention.make(features=part.features, role='cross', dtype=dtype, **part.reader)
 
 
-def abstract_params(model: SequenceToSequence) -> Any:
-    """Shapes and dtypes of the parameters. Parts that do not fit together raise here, before anything compiles."""
-    return jax.eval_shape(lambda rng: contract.init(model, rng, blank_batch(2, 3, 3)), jax.random.key(0))
+def abstract_params(model: SequenceToSequence, source: int = 3, target: int = 3) -> Any:
+    """Shapes and dtypes of the parameters. Parts that do not fit together raise here, before anything compiles.
+
+    Args:
+      model: of which nothing is computed.
+      source, target: lengths S and T of a batch that it must be able to read: the longest that a run has.
+    """
+    return jax.eval_shape(lambda rng: contract.init(model, rng, blank_batch(2, source, target)), jax.random.key(0))
 
 
 def parameters(model: SequenceToSequence) -> tuple[int, int]:

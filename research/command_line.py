@@ -5,6 +5,7 @@ ml_collections reads config flags through absl; what it raises is turned into a 
 
 import pathlib
 import sys
+import traceback
 import warnings
 from typing import Any
 
@@ -24,7 +25,7 @@ def config_and_workdir(usage: str, arguments: list[str] | None = None) -> tuple[
     if any(argument in ('--help', '-h', '--helpfull') for argument in arguments[1:]):
         print(usage)
         raise SystemExit(0)
-    _check_file(arguments)
+    path = _config_file(arguments)
     values = flags.FlagValues()
     config_flags.DEFINE_config_file('config', None, 'the experiment', flag_values=values, sys_argv=arguments)
     flags.DEFINE_string('workdir', None, 'where the run is kept', flag_values=values)
@@ -32,8 +33,8 @@ def config_and_workdir(usage: str, arguments: list[str] | None = None) -> tuple[
         with warnings.catch_warnings():  # ml_collections 1.1.0 loads the file by a method that Python calls deprecated
             warnings.filterwarnings('ignore', message=r'the load_module\(\) method', category=DeprecationWarning)
             rest = values(arguments)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(' '.join(str(error.args[0] if error.args else error).split())) from None
+    except Exception as error:  # a config file is executed: it may raise anything
+        raise UserError(_in_one_line(error, path)) from None
     if rest[1:]:
         raise UserError(f'{rest[1]!r} is not an option; it must be --config=..., --config.key=... or --workdir=...')
     for name in ('config', 'workdir'):
@@ -42,10 +43,30 @@ def config_and_workdir(usage: str, arguments: list[str] | None = None) -> tuple[
     return values.config, values.workdir
 
 
-def _check_file(arguments: list[str]) -> None:
+def _in_one_line(error: Exception, path: str | None) -> str:
+    """What went wrong, with file and line where the config file itself is at fault."""
+    if isinstance(error, SyntaxError):
+        return f'--config={error.filename}:{error.lineno}: not Python: {error.msg}'
+    if 'whilst parsing config file' in str(error):  # ml_collections puts a whole trace into its message
+        while error.__context__ is not None:
+            error = error.__context__
+    words = error
+    while isinstance(words, Exception) and words.args:  # an AttributeError around a KeyError around its words
+        words = words.args[0]
+    words = ' '.join(str(words).split())
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    if path and pathlib.Path(place.filename).resolve() == pathlib.Path(path).resolve():
+        return f'--config={path}:{place.lineno}: {type(error).__name__}: {words}'
+    return words
+
+
+def _config_file(arguments: list[str]) -> str | None:
+    """The file that --config names, None without one; raises UserError when it is not there."""
     for option, following in zip(arguments[1:], [*arguments[2:], ''], strict=True):
         name, _, value = option.lstrip('-').partition('=')
         if name == 'config':
             path = (value or following).partition(':')[0]
             if not pathlib.Path(path).is_file():
                 raise UserError(f'--config={path}: there is no such file')
+            return path
+    return None

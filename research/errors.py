@@ -27,8 +27,8 @@ def one_line_errors(program: str):
         raise SystemExit(2) from None
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: object, known: Iterable[str]) -> str:
     """` Did you mean 'additive'?`: the known name most like this one, or all that begin with it; '' where none does."""
-    known = tuple(known)
+    name, known = str(name), tuple(known)
     near = difflib.get_close_matches(name, known, 1) or [other for other in known if name and other.startswith(name)]
     return f' Did you mean {" or ".join(map(repr, near))}?' if near else ''

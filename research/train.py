@@ -5,6 +5,7 @@
 """
 
 import contextlib
+import datetime
 import functools
 import json
 import os
@@ -14,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -22,12 +23,13 @@ import jax
 import numpy as np
 
 from research import build, command_line
-from research.errors import DivergedError, UserError, one_line_errors
+from research.errors import DivergedError, one_line_errors
 from research.evaluation import accuracy
 from research.models.contract import Params
 from research.text import batches
 from research.text.corpus import Pair
 from research.training import loop, state
+from research.training import workdir as workdirs
 from research.training.checkpoint import Checkpoints
 from research.training.report import Report
 from research.training.step import Metrics, measure_step, train_step
@@ -76,13 +78,15 @@ class Trainer:
     """
 
     def __init__(self, config: Any, data: build.Data | None = None):
-        """Reads the data and checks that the parts of the model fit; compiles nothing."""
+        """Reads the data and checks that the parts of the model fit, also at its longest batch; compiles nothing."""
         build.validate(config)
         self.config = config
         self.data = data or build.data(config)
         self.model = build.model(config, len(self.data.source), len(self.data.target))
         build.abstract_params(self.model)
         self.plans = build.plans(config, self.data)
+        shapes = (*self.plans.train.shapes, *self.plans.measured)
+        build.abstract_params(self.model, max(S for _, S, _ in shapes), max(T for _, _, T in shapes))
         self.optimiser = build.optimiser(config)
         self.loop = build.loop(config)
         self.translator = Translator(self.model, self.data.source, self.data.target,
@@ -91,65 +95,89 @@ class Trainer:
         self.sample = [dev[index] for index in
                        np.linspace(0, len(dev) - 1, min(len(dev), self.loop.dev_sample)).astype(int)]
         self.lines = [pair.source for pair in self.sample]
-        self._start = jax.jit(functools.partial(state.start, self.model, self.optimiser,
-                                                batch=loop.blank_batch(*self.plans.train.shapes[0])))
-        self._programs = None
         self.compile_seconds = 0.0
+        self._start = self._update = self._measure = None
+
+    def example(self) -> Saved:
+        """Shapes and dtypes of what a checkpoint holds."""
+        return Saved(jax.eval_shape(self._begin, np.uint32(0)), Best(np.float32(-1), np.float32(0), np.int32(0)))
 
     def program_count(self) -> dict[str, int]:
         """How many programs a run compiles, by what they do."""
-        return {'train': len(self.plans.train.shapes), 'measure': len(self.plans.measured),
+        return {'start': 1, 'train': len(self.plans.train.shapes), 'measure': len(self.plans.measured),
                 'decode': len(self.translator.shapes(self.lines))}
 
     def programs_compiled(self) -> int:
         """How many programs there are by now, those of any decoding since among them."""
-        return sum(map(len, self._programs or ())) + len(self.translator)
+        return sum(len(programs or ()) for programs in (self._update, self._measure)) + len(self.translator) + (
+            self._start is not None)
 
-    def programs(self, example: state.State, report: Report) -> tuple[loop.Programs, loop.Programs]:
-        """The compiled update and measurement; compiled at the first call, with a line for each."""
-        if self._programs is None:
-            begin = time.perf_counter()
-            update = loop.Programs(train_step(self.model, self.optimiser, **build.loss_options(self.config)), example,
-                                   self.plans.train.shapes, donate=True, progress=report.message)
-            measure = loop.Programs(measure_step(self.model, chunk=build.loss_options(self.config)['chunk']),
-                                    example.params, self.plans.measured, donate=False, progress=report.message)
-            self.translator.compile(example.params, self.translator.shapes(self.lines))
-            self.compile_seconds = time.perf_counter() - begin
-            report.message(f'compiled {sum(self.program_count().values())} programs in {self.compile_seconds:.1f} s')
-            self._programs = update, measure
-        return self._programs
+    def compile(self, progress: Callable[[str], None]) -> None:
+        """Compiles what a run needs and what is not compiled yet; `progress` gets a line for each program."""
+        if self._update is None:
+            begin, example = time.perf_counter(), self.example()
+            progress('compiling the program to start')
+            self._start = jax.jit(self._begin).lower(np.uint32(0)).compile()
+            self._update = loop.Programs(
+                train_step(self.model, self.optimiser, **build.loss_options(self.config)), example.state,
+                self.plans.train.shapes, purpose='train', donate=True, progress=progress)
+            self._compile_measure(progress)
+            progress(f'compiling {self.program_count()["decode"]} to decode')
+            self.translator.compile(example.state.params, self.translator.shapes(self.lines))
+            self.compile_seconds += time.perf_counter() - begin
+            progress(f'compiled {self.programs_compiled()} programs in {self.compile_seconds:.1f} s')
 
     def run(self, workdir: str | pathlib.Path, seed: int | None = None, console: bool = True) -> Outcome:
         """Trains with one seed in a work directory of its own, from where it stopped there."""
         workdir = pathlib.Path(workdir)
         config = self.config if seed is None else build.with_seed(self.config, seed)
-        claim(workdir, config, self.data)
-        identity = build.identity(config, self.data.source, self.data.target)
+        plan, identity = self.plans.train.with_seed(build.seed(config)), build.identity(
+            config, self.data.source, self.data.target)
         latest = Checkpoints(workdir / 'checkpoints', keep=2, identity=identity)
-        best = Checkpoints(workdir / 'best', keep=2, identity=identity)
-        with Report(workdir, steps=self.loop.steps, console=console) as report, Signals() as signals:
-            plan = self.plans.train.with_seed(build.seed(config))
+        kept = Checkpoints(workdir / 'best', keep=2, identity=identity)
+        with workdirs.claimed(workdir, build.text(config), self.documents), \
+                Report(workdir, steps=self.loop.steps, console=console) as report, Signals() as signals:
+            note_start(workdir)
             report.message(self.describe(plan))
-            fresh = Saved(self._start(jax.random.key(build.seed(config))),
-                          Best(np.float32(-1), np.float32(0), np.int32(0)))
-            update, measure = self.programs(fresh.state, report)
-            found = latest.restore(fresh)
-            saved = fresh if found is None else found[1]
-            report.resume(int(saved.state.step))
+            example = self.example()
+            found = latest.restore(example)
             if found is not None:
-                report.message(f'going on from step {int(saved.state.step)}')
-            reporting = Reporting(report, self.loop.report_every)
-            measuring = Measuring(self, measure, report, reporting, best, saved.best)
-            saving = Saving(latest, self.loop, reporting, measuring, signals)
-            with contextlib.closing(batches.stream(plan, int(saved.state.step))) as stream:
-                last = loop.train(saved.state, stream, update, self.loop.steps, (reporting, measuring, saving))
-            params = best.restore_step(int(measuring.best.step), last.params)
-            return Outcome(params, int(measuring.best.step), float(measuring.best.accuracy))
+                report.message(f'going on from step {found[0]}' if found[0] < self.loop.steps else
+                               f'all {found[0]} steps are done')
+            report.resume(0 if found is None else found[0])
+            best = example.best if found is None else found[1].best
+            if found is None or found[0] < self.loop.steps:
+                self.compile(functools.partial(say_unless_stopped, report, signals))
+                now = self._start(np.uint32(build.seed(config))) if found is None else found[1].state
+                del found  # the first update takes the state's memory
+                reporting = Reporting(report, self.loop.report_every)
+                measuring = Measuring(self, report, reporting, kept, best)
+                saving = Saving(latest, self.loop, reporting, measuring, signals)
+                with contextlib.closing(batches.stream(plan, int(now.step))) as stream:
+                    loop.train(now, stream, self._update, self.loop.steps, (reporting, measuring, saving))
+                best = measuring.best
+            params = kept.restore_step(int(best.step), example.state.params)
+            return Outcome(params, int(best.step), float(best.accuracy))
 
     def loss(self, params: Params, pairs: Sequence[Pair]) -> float:
         """The cross-entropy of the given right answers, a target token: no dropout, no smoothing."""
-        plan = build.measuring_plan(self.data, pairs, self.plans)
-        return total_loss(self._programs[1], params, plan)
+        self._compile_measure(lambda text: None)
+        return self.total_loss(params, build.measuring_plan(self.data, pairs, self.plans))
+
+    def total_loss(self, params: Params, plan: batches.BatchPlan) -> float:
+        """The same of all batches of a plan in the shapes that a run measures with."""
+        parts = [self._measure(params, plan[index]) for index in range(len(plan))]
+        total, tokens = (sum(float(part[name]) for part in parts) for name in ('loss', 'tokens'))
+        return total / tokens
+
+    @functools.cached_property
+    def documents(self) -> dict[str, str]:
+        """What a work directory keeps beside the config, by file name: what the data is, and the vocabularies."""
+        corpus = self.data.corpus
+        sizes = {name: len(pairs) for name, pairs in corpus._asdict().items()}
+        return {'data.json': json.dumps({'corpus': build.corpus_digest(corpus), **sizes}) + '\n',
+                'source_vocabulary.json': self.data.source.to_json(),
+                'target_vocabulary.json': self.data.target.to_json()}
 
     def describe(self, plan: batches.BatchPlan) -> str:
         """A few lines about what will be trained on what."""
@@ -163,6 +191,16 @@ class Trainer:
                 f'{sum(programs.values())} programs to compile: '
                 + ', '.join(f'{count} to {name}' for name, count in programs.items()))
 
+    def _begin(self, seed: Any) -> state.State:
+        return state.start(self.model, self.optimiser, jax.random.key(seed),
+                           loop.blank_batch(*self.plans.train.shapes[0]))
+
+    def _compile_measure(self, progress: Callable[[str], None]) -> None:
+        if self._measure is None:
+            self._measure = loop.Programs(
+                measure_step(self.model, chunk=build.loss_options(self.config)['chunk']), self.example().state.params,
+                self.plans.measured, purpose='measure', donate=False, progress=progress)
+
 
 class Reporting:
     """Sums what the steps say and reports it every so often, one step late, so that the device never waits."""
@@ -174,6 +212,12 @@ class Reporting:
         self.due: tuple[int, list[Metrics]] | None = None
         self.begin = time.perf_counter()
 
+    def close(self, step: int) -> None:
+        """Ends the window with this step: what it holds is reported before anything later."""
+        self.flush()
+        if self.window:
+            self.due, self.window = (step, self.window), []
+
     def leave_out(self, seconds: float) -> None:
         """Takes time off the current window that was spent on something else than training."""
         self.begin += seconds
@@ -183,7 +227,7 @@ class Reporting:
         self.flush()
         self.window.append(metrics)
         if step % self.every == 0:
-            self.due, self.window = (step, self.window), []
+            self.close(step)
 
     def flush(self) -> None:
         """Reports the window that is complete, if there is one."""
@@ -208,11 +252,9 @@ class Reporting:
 class Measuring:
     """Measures dev every so often and keeps the parameters that were best."""
 
-    def __init__(self, trainer: Trainer, measure: loop.Programs, report: Report, reporting: Reporting,
-                 kept: Checkpoints, best: Best):
+    def __init__(self, trainer: Trainer, report: Report, reporting: Reporting, kept: Checkpoints, best: Best):
         """Goes on from the best measurement so far."""
-        self.trainer, self.measure, self.report, self.reporting = trainer, measure, report, reporting
-        self.kept, self.best = kept, best
+        self.trainer, self.report, self.reporting, self.kept, self.best = trainer, report, reporting, kept, best
 
     def __call__(self, step: int, state: state.State, metrics: Metrics) -> None:
         """After each step."""
@@ -220,7 +262,7 @@ class Measuring:
             return
         jax.block_until_ready(state.params)  # the last update still belongs to training
         begin = time.perf_counter()
-        loss = total_loss(self.measure, state.params, self.trainer.plans.dev)
+        loss = self.trainer.total_loss(state.params, self.trainer.plans.dev)
         outputs = [translation.text for translation in self.trainer.translator(state.params, self.trainer.lines)]
         answers = [(pair.target, *pair.others) for pair in self.trainer.sample]
         right = float(np.mean(accuracy.exact_match(outputs, answers)))
@@ -233,13 +275,6 @@ class Measuring:
             self.best = now
             self.kept.save(step, state.params)
         self.reporting.leave_out(time.perf_counter() - begin)
-
-
-def total_loss(measure: loop.Programs, params: Params, plan: batches.BatchPlan) -> float:
-    """The loss of a whole plan, a target token."""
-    parts = [measure(params, plan[index]) for index in range(len(plan))]
-    total, tokens = (sum(float(part[name]) for part in parts) for name in ('loss', 'tokens'))
-    return total / tokens
 
 
 class Saving:
@@ -256,52 +291,57 @@ class Saving:
     def __call__(self, step: int, state: state.State, metrics: Metrics) -> None:
         """After each step."""
         if step % self.numbers.checkpoint_every == 0 or step == self.numbers.steps or self.signals.received:
+            self.reporting.close(step)
             self.reporting.flush()
             begin = time.perf_counter()
             self.checkpoints.save(step, Saved(state, self.measuring.best))
             self.reporting.leave_out(time.perf_counter() - begin)
-        if self.signals.received and step < self.numbers.steps:
-            print(f'stopped by signal {self.signals.received} at step {step}; start again to go on', file=sys.stderr)
-            raise Stopped(STOPPED)
+        self.signals.stop(f'at step {step}')
 
 
 class Signals:
-    """While open, SIGTERM and SIGINT only leave a note, which the loop reads between two steps."""
+    """While open, a SIGTERM or SIGINT only leaves a note, which is read between steps and between programs compiled.
+
+    The second one acts at once, as if there were no such class.
+    """
 
     def __init__(self):
         """Nothing was received."""
         self.received = 0
 
+    def stop(self, where: str) -> None:
+        """Raises Stopped when one was received; everything must be saved by then."""
+        if self.received:
+            print(f'stopped by signal {self.received} {where}; start again to go on', file=sys.stderr)
+            raise Stopped(STOPPED)
+
     def __enter__(self) -> 'Signals':
         def note(number, frame):
             self.received = number
+            self._restore()
         self.before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     def __exit__(self, *_) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
 
-def claim(workdir: pathlib.Path, config: Any, data: build.Data) -> None:
-    """Makes a work directory this run's own; raises UserError when it holds another config's run."""
-    text = build.text(config)
-    path = workdir / 'config.json'
-    if path.is_file():
-        there, here = (flat(json.loads(words)) for words in (path.read_text(encoding='utf-8'), text))
-        differing = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
-        if differing:
-            key = differing[0]
-            raise UserError(f"{workdir} holds another config's run: {key} is {there.get(key)!r} there and "
-                            f'{here.get(key)!r} here' + (f' ({len(differing)} keys differ)' if differing[1:] else '')
-                            + '. Choose another --workdir')
-    elif workdir.is_dir() and any(workdir.iterdir()):
-        raise UserError(f'{workdir} is not empty and holds no run (no config.json). Choose another --workdir')
-    workdir.mkdir(parents=True, exist_ok=True)
-    write(workdir / 'source_vocabulary.json', data.source.to_json())
-    write(workdir / 'target_vocabulary.json', data.target.to_json())
-    write(workdir / 'environment.json', json.dumps({'command': sys.argv, **environment()}, indent=2))
-    write(path, text)
+def say_unless_stopped(report: Report, signals: Signals, text: str) -> None:
+    """What compiling calls before each program."""
+    signals.stop('while compiling')
+    report.message(text)
+
+
+def note_start(workdir: pathlib.Path) -> None:
+    """One line more in environment.jsonl: a run may go on another day, on another machine, with other versions."""
+    line = {'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'), 'command': sys.argv,
+            **environment()}
+    with open(workdir / 'environment.jsonl', 'a', encoding='utf-8') as file:
+        file.write(json.dumps(line) + '\n')
 
 
 def environment() -> dict[str, Any]:
@@ -315,14 +355,16 @@ def environment() -> dict[str, Any]:
 @functools.cache
 def _commit() -> str:
     """Which commit this code is, where it is a checkout and git is there."""
-    folder = pathlib.Path(__file__).parent
+    folder = pathlib.Path(__file__).resolve().parent.parent
     try:
-        head, changed = (subprocess.run(['git', '-C', str(folder), *words], capture_output=True, text=True, check=True
-                                        ).stdout.strip()
-                         for words in (['rev-parse', '--short=12', 'HEAD'],
-                                       ['status', '--porcelain', '--untracked-files=no', '--', '.']))
+        top, head, changed = (
+            subprocess.run(['git', '-C', folder, *words], capture_output=True, text=True, check=True).stdout.strip()
+            for words in (['rev-parse', '--show-toplevel'], ['rev-parse', '--short=12', 'HEAD'],
+                          ['status', '--porcelain', '--untracked-files=no']))
     except (OSError, subprocess.CalledProcessError):
         return ''
+    if pathlib.Path(top) != folder:
+        return ''  # installed inside of somebody else's checkout
     return f', commit {head}{" and changes" if changed else ""}'
 
 
@@ -331,21 +373,6 @@ def _cores() -> str:
     there = os.cpu_count()
     used = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else there
     return f'{there} cores' if used == there else f'{used} of {there} cores'
-
-
-def flat(tree: dict[str, Any], above: str = '') -> dict[str, Any]:
-    """Nested dicts to one dict of dotted keys."""
-    leaves = {}
-    for key, value in tree.items():
-        leaves |= flat(value, f'{above}{key}.') if isinstance(value, dict) else {f'{above}{key}': value}
-    return leaves
-
-
-def write(path: pathlib.Path, text: str) -> None:
-    """Replaces a file as a whole: a kill leaves the old one or the new one."""
-    temporary = path.with_name(path.name + '.new')
-    temporary.write_text(text, encoding='utf-8')
-    os.replace(temporary, path)
 
 
 def main() -> None:

@@ -4,9 +4,11 @@ import json
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
+import research.train
 from research.attention.registry import VARIANTS
 from research.cells.registry import CELLS
 from tests.conftest import REPOSITORY
@@ -29,6 +31,18 @@ def train(*arguments):
     return command('research.train', *arguments)
 
 
+@pytest.fixture
+def train_here(monkeypatch, capsys):
+    """The same in this process, for mistakes that are found in a moment: (exit code, standard error)."""
+    def run(*arguments):
+        monkeypatch.setattr(sys, 'argv', ['research.train', *arguments])
+        with pytest.raises(SystemExit) as caught:
+            research.train.main()
+        return SimpleNamespace(returncode=caught.value.code, stdout='', stderr=capsys.readouterr().err)
+    monkeypatch.chdir(REPOSITORY)
+    return run
+
+
 @pytest.fixture(scope='module')
 def workdir(tmp_path_factory):
     """A finished tiny run."""
@@ -38,14 +52,14 @@ def workdir(tmp_path_factory):
     return folder
 
 
-def test_training_says_what_it_compiles_before_the_first_step(workdir):
+def test_a_run_keeps_its_numbers_and_is_done_when_started_again(workdir):
     lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
-    assert [line['step'] for line in lines if line['kind'] == 'train'] == [2, 4, 6]
+    assert [line['step'] for line in lines if line['kind'] == 'train'] == [2, 3, 4, 6]
     assert [line['step'] for line in lines if line['kind'] == 'dev'] == [3, 6]
     again = train('--config=configs/copy.py', f'--workdir={workdir}', *TINY)
     assert again.returncode == 0, again.stderr
-    assert 'programs to compile' in again.stdout + again.stderr
-    assert 'going on from step 6' in again.stdout + again.stderr
+    assert 'all 6 steps are done' in again.stderr
+    assert again.stdout.startswith('best dev accuracy')
 
 
 def test_evaluate_prints_the_score_and_writes_the_reading_down(workdir):
@@ -85,56 +99,86 @@ BAD_TRAIN = {
     'an unknown attention': (['--config.decoder.reader.name=aditive'], ["'aditive'", "Did you mean 'additive'"]),
     'a negative learning rate': (['--config.training.learning_rate=-1'], ['training.learning_rate', '-1']),
     'a learning rate of nan': (['--config.training.learning_rate=nan'], ['training.learning_rate', 'nan']),
-    'an unknown choice': (['--config=configs/copy.py:aditive'], ['aditive', 'additive']),
+    'an unknown choice': (['--config=configs/copy.py:aditive'], ["'aditive'", "Did you mean 'additive'"]),
+    'another kind without its keys': (['--config.encoder.kind=transformer'], ['encoder.hidden', 'a kind in words']),
+    'another task without its keys': (['--config.data.task=pronunciation'], ['data.file', 'by its config file']),
+    'a seed of more than 32 bits': (['--config.seed=4294967296'], ['seed', '2**32']),
     'an unknown option': (['--configs.seed=3'], ['configs.seed']),
     'a word that is no option': (['now'], ['now']),
 }
 
 
 @pytest.mark.parametrize('name', BAD_TRAIN)
-def test_bad_training_arguments_end_in_one_line(name, tmp_path):
+def test_bad_training_arguments_end_in_one_line(name, tmp_path, train_here):
     arguments, names = BAD_TRAIN[name]
     first = [] if any(argument.startswith('--config=') for argument in arguments) else ['--config=configs/copy.py']
     begin = time.monotonic()
-    refused(train(*first, f'--workdir={tmp_path / "run"}', *arguments), *names)
-    assert time.monotonic() - begin < 20
+    refused(train_here(*first, f'--workdir={tmp_path / "run"}', *arguments), *names)
+    assert time.monotonic() - begin < 2
     assert not (tmp_path / 'run').exists()
 
 
-def test_heads_that_do_not_divide_the_width(tmp_path):
-    refused(train('--config=configs/copy.py:multi_head_dot', '--config.decoder.reader.heads=3',
+def test_a_mistake_ends_a_real_process_with_exit_code_2_and_one_line(tmp_path):
+    begin = time.monotonic()
+    refused(train('--config=configs/copy.py', f'--workdir={tmp_path / "run"}', '--config.training.learning_rate=nan'),
+            'training.learning_rate', 'nan')
+    assert time.monotonic() - begin < 20
+
+
+def test_heads_that_do_not_divide_the_width(tmp_path, train_here):
+    refused(train_here('--config=configs/copy.py:multi_head_dot', '--config.decoder.reader.heads=3',
                   f'--workdir={tmp_path / "run"}'), 'heads', '3', '128')
 
 
-def test_a_config_file_that_is_not_there(tmp_path):
-    refused(train('--config=configs/copi.py', f'--workdir={tmp_path / "run"}'), 'configs/copi.py')
+@pytest.mark.parametrize(('text', 'names'), [
+    ('def get_config(:\n', [':1: not Python']), ("def get_config():\n    return {}['abc']\n", [':2: KeyError: abc'])])
+def test_a_config_file_with_a_mistake_in_it_is_named_with_its_line(text, names, tmp_path, train_here):
+    (tmp_path / 'mine.py').write_text(text)
+    refused(train_here(f'--config={tmp_path / "mine.py"}', f'--workdir={tmp_path / "run"}'), 'mine.py', *names)
 
 
-def test_a_work_directory_or_a_config_is_missing(tmp_path):
-    refused(train('--config=configs/copy.py'), '--workdir')
-    refused(train(f'--workdir={tmp_path / "run"}'), '--config')
+def test_a_corpus_that_has_changed_is_not_trained_on_and_the_run_stays_readable(tmp_path, train_here):
+    for split in ('train', 'dev', 'test'):
+        (tmp_path / f'{split}.tsv').write_text('a b\tx y\nb\ty\n')
+    options = ['--config=configs/parallel.py', f'--workdir={tmp_path / "run"}',
+               *(f'--config.data.{split}={tmp_path / split}.tsv' for split in ('train', 'dev', 'test')),
+               *(option for option in TINY if '.data.' not in option)]
+    done = train(*options)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / 'train.tsv').write_text('a b\tx y\nc\tz\n')
+    refused(train_here(*options), 'holds a run on other data', 'corpus')
+    assert command('research.translate', f'--workdir={tmp_path / "run"}', text='a\n').returncode == 0
 
 
-def test_a_work_directory_that_holds_another_config(workdir):
-    refused(train('--config=configs/copy.py', f'--workdir={workdir}', *TINY, '--config.training.steps=7'),
+def test_a_config_file_that_is_not_there(tmp_path, train_here):
+    refused(train_here('--config=configs/copi.py', f'--workdir={tmp_path / "run"}'), 'configs/copi.py')
+
+
+def test_a_work_directory_or_a_config_is_missing(tmp_path, train_here):
+    refused(train_here('--config=configs/copy.py'), '--workdir')
+    refused(train_here(f'--workdir={tmp_path / "run"}'), '--config')
+
+
+def test_a_work_directory_that_holds_another_config(workdir, train_here):
+    refused(train_here('--config=configs/copy.py', f'--workdir={workdir}', *TINY, '--config.training.steps=7'),
             str(workdir), 'training.steps', '6', '7')
 
 
-def test_a_work_directory_that_holds_something_else(tmp_path):
+def test_a_work_directory_that_holds_something_else(tmp_path, train_here):
     (tmp_path / 'thesis.txt').write_text('mine')
-    refused(train('--config=configs/copy.py', f'--workdir={tmp_path}', *TINY), str(tmp_path), 'not empty')
+    refused(train_here('--config=configs/copy.py', f'--workdir={tmp_path}', *TINY), str(tmp_path), 'not empty')
     assert (tmp_path / 'thesis.txt').read_text() == 'mine'
 
 
 @pytest.mark.parametrize(('content', 'names'), [
     (None, ['there is no such file']), (b'a b\tx\nno tab here\n', [':2', 'tab']), (b'a\tb\n\xff\tc\n', [':2', 'UTF-8']),
 ], ids=['missing file', 'line without a tab', 'not UTF-8'])
-def test_bad_corpus_files(content, names, tmp_path):
+def test_bad_corpus_files(content, names, tmp_path, train_here):
     path = tmp_path / 'train.tsv'
     if content is not None:
         path.write_bytes(content)
     (tmp_path / 'dev.tsv').write_text('a\tb\n')
-    done = train('--config=configs/parallel.py', f'--workdir={tmp_path / "run"}', f'--config.data.train={path}',
+    done = train_here('--config=configs/parallel.py', f'--workdir={tmp_path / "run"}', f'--config.data.train={path}',
                  f'--config.data.dev={tmp_path / "dev.tsv"}', f'--config.data.test={tmp_path / "dev.tsv"}')
     refused(done, 'train.tsv', *(names if content is not None else []))
 

@@ -3,6 +3,8 @@
 Every number stands in the records; nothing here is typed by hand, and no run is left out.
 """
 
+import os
+import pathlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -11,21 +13,33 @@ from rich.table import Table
 from rich.text import Text
 
 from research.study import records as record_file
-from research.study.records import Arm, StudyInfo
+from research.study.records import ArmInfo, StudyInfo
 from research.study.statistics import FEWEST_FOR_INTERVAL, LEVEL, mean, summary
+from research.training import workdir
 
 SCORE = 'accuracy'
-VERDICTS = {True: 'met', False: 'not met', None: 'not run'}
-FEWEST_FOR_CLAIM = 6  # by protocol; below it no exact paired test can reach 5 %
+VERDICTS = {True: 'met', False: 'not met', None: 'not measured'}
+MATCHED = 0.01  # by protocol: so far may non-embedding parameters be from those of the base
+NO_TEST = 'No significance was tested: these figures describe.'
+SECONDS = 'seconds: train without measuring and saving, evaluate without compiling'
 
 
 class Standing(NamedTuple):
     """One arm with its runs, in the order of the ranking."""
 
-    arm: Arm
-    finished: list[dict]
-    failed: list[dict]
-    scores: dict | None   # statistics.summary of the accuracies of the finished runs; None without one
+    arm: ArmInfo
+    runs: list[dict]      # all that have ended, by seed
+    scores: dict | None   # statistics.summary of their accuracies, in which a failed run has 0; None without a run
+
+    @property
+    def finished(self) -> list[dict]:
+        """The runs that were measured."""
+        return [run for run in self.runs if run['status'] == 'finished']
+
+    @property
+    def failed(self) -> list[dict]:
+        """The runs that count with accuracy 0 and have nothing else to show."""
+        return [run for run in self.runs if run['status'] == 'failed']
 
     @property
     def state(self) -> str:
@@ -36,47 +50,64 @@ class Standing(NamedTuple):
 
 
 def ranking(study: StudyInfo, records: Iterable[dict]) -> list[Standing]:
-    """The arms by mean accuracy, best first; arms without a finished run stand last, in the order of the study.
+    """The arms by mean accuracy, best first; arms without a run stand last, in the order of the study.
 
     Raises UserError as `records.select` does.
     """
-    runs = record_file.select(study, records)
     standings = []
-    for arm in study.arms:
-        finished = [run for run in runs[arm.name] if run['status'] == 'finished']
-        failed = [run for run in runs[arm.name] if run['status'] == 'failed']
-        scores = summary([run['scores'][SCORE] for run in finished]) if finished else None
-        standings.append(Standing(arm, finished, failed, scores))
+    for arm, runs in zip(study.arms, record_file.select(study, records).values(), strict=True):
+        values = [run['scores'][SCORE] if run['status'] == 'finished' else 0.0 for run in runs]
+        standings.append(Standing(arm, runs, summary(values) if runs else None))
     return sorted(standings, key=lambda standing: -standing.scores['mean'] if standing.scores else 1)
 
 
 def answer(standings: list[Standing]) -> str:
-    """The result in one sentence of numbers, and one on how far they carry.
+    """The result in one sentence of numbers, and what failed and how far it carries in one each.
 
     Plain text; it describes what was measured and claims nothing more.
     """
     ranked = [standing for standing in standings if standing.scores]
     if not ranked:
         return 'No run has finished yet.'
+    sentences = [_result(ranked) if any(standing.finished for standing in ranked) else 'No run has finished yet.']
+    failed = sum(len(standing.failed) for standing in ranked)
+    if failed:
+        sentences.append(f'{plural(failed, "run")} failed and {"counts" if failed == 1 else "count"} as 0 %.')
+    return ' '.join([*sentences, NO_TEST])
+
+
+def _result(ranked):
+    """Who is best, who was there to be beaten, and how many runs that rests on."""
     best = ranked[0]
     parts = [f'{best.arm.name} gets {percent(best.scores["mean"])} of the test set exactly right']
-    controls = [standing for standing in ranked if standing.arm.control]
-    rivals, name = (ranked[1:], 'the next arm') if not controls or best.arm.control else (controls, 'the best control')
+    rivals = [standing for standing in ranked if standing.arm.control]
+    first, last = 'the best control' if len(rivals) > 1 else 'the control', 'the weakest control'
+    if not rivals or best.arm.control:
+        rivals, first, last = ranked[1:], 'the next arm', 'the weakest arm'
     if rivals:
-        parts.append(f'{name}, {rivals[0].arm.name}, gets {percent(rivals[0].scores["mean"])}')
+        parts.append(f'{first}, {rivals[0].arm.name}, gets {percent(rivals[0].scores["mean"])}')
     if len(rivals) > 1:
-        parts.append(f'the weakest, {rivals[-1].arm.name}, {percent(rivals[-1].scores["mean"])}')
+        parts.append(f'{last}, {rivals[-1].arm.name}, {percent(rivals[-1].scores["mean"])}')
     fewest = min(standing.scores['n'] for standing in ranked)
     most = max(standing.scores['n'] for standing in ranked)
     runs = 'one run' if most == 1 else f'mean of {plural(most, "run")}' if fewest == most else (
         f'mean of {fewest} to {most} runs')
-    sentence = f'{"; ".join(parts)} ({runs} an arm).'
-    failed = sum(len(standing.failed) for standing in standings)
-    if failed:
-        sentence += f' {plural(failed, "run")} failed and {"is" if failed == 1 else "are"} in none of these means.'
-    if fewest < FEWEST_FOR_CLAIM:
-        sentence += f' Fewer than {FEWEST_FOR_CLAIM} runs an arm describe; they do not support a claim.'
-    return sentence
+    return f'{"; ".join(parts)} ({runs} an arm).'
+
+
+def write(path: str | os.PathLike, study: StudyInfo, records: Iterable[dict]) -> None:
+    """Writes the card of a study, whole or not at all.
+
+    Raises:
+      UserError: the file cannot be written, or the records do not belong together (`records.select`).
+    """
+    save(path, card(study, records))
+
+
+def save(path: str | os.PathLike, text: str) -> None:
+    """Writes a card or a page, whole or not at all. Raises UserError when the file cannot be written."""
+    # A symbol from a damaged corpus may be half a character, which UTF-8 does not have.
+    workdir.replace(pathlib.Path(path), text.encode('utf-8', 'xmlcharrefreplace').decode('utf-8'))
 
 
 def card(study: StudyInfo, records: Iterable[dict]) -> str:
@@ -85,67 +116,116 @@ def card(study: StudyInfo, records: Iterable[dict]) -> str:
     Raises UserError as `records.select` does.
     """
     standings = ranking(study, records)
-    parts = [f'# {_text(study.name)}', f'**{_text(study.question)}**', _text(answer(standings)),
-             f'Task `{study.task}`, profile `{study.profile}`.']
+    only_finished = _text(left_out(standings))
+    # Cards of several tasks may stand in one file: each has a title of its own.
+    parts = [f'# {_text(study.name)}: {_text(study.task)}, profile {_text(study.profile)}',
+             f'**{_text(study.question)}**', _text(answer(standings))]
     parts += ['## Expectations', _table(
         ['expected before the runs', 'verdict', 'measured'],
         [[finding.text, VERDICTS[finding.met], finding.measured or '–'] for finding in study.findings],
     ) if study.findings else 'None were written down before the runs.']
     parts += ['## Ranking', _table(
-        RANKING, [ranking_row(place, standing) for place, standing in enumerate(standings, 1)])]
+        RANKING, [ranking_row(place, standing) for place, standing in enumerate(standings, 1)]),
+        _text(interval_note(standings))]
     failures = [run for standing in standings for run in standing.failed]
     if failures:
-        parts += ['Failed runs count and are not replaced:', _table(
+        parts += ['Failed runs count as 0 % and are not replaced:', _table(
             ['arm', 'seed', 'error'], [[run['arm'], str(run['seed']), run['error']] for run in failures])]
     buckets, by_length = lengths(standings)
     if buckets:
         parts += ['## Accuracy by source length', 'Mean over runs in percent; lowest and highest run in brackets.',
-                  _table(['source length', 'test pairs', *by_length], length_rows(buckets, by_length))]
+                  _table(['source length', 'test pairs', *by_length], length_rows(buckets, by_length)), only_finished]
     aligned = [[standing.arm.name, *row] for standing in standings if (row := alignment(standing))]
     if aligned:
-        parts += ['## Alignment', _table(['arm', *ALIGNMENT], aligned)]
+        parts += ['## Alignment', _table(['arm', *ALIGNMENT], aligned), only_finished]
+    base = base_of(standings)
     parts += ['## What differs', _table(
         ['arm', 'declared changes', *COSTS],
-        [[standing.arm.name, ', '.join(changes(standing.arm.changes)), *costs(standing)] for standing in standings])]
-    parts += ['## How to repeat', f'```\n{study.command}\n```', '\n'.join(
-        f'- {name}: {_text(", ".join(values))}' for name, values in environment(standings).items())]
+        [[standing.arm.name, ', '.join(changes(standing.arm.changes)), *costs(standing, base)]
+         for standing in standings]), f'{SECONDS}.', only_finished]
+    parts += ['## How to repeat', '\n'.join(['```', *study.commands, '```']), '\n'.join(
+        f'- {name}: {_text("; ".join(values))}' for name, values in environment(standings).items())]
     if study.notes:
         parts += ['## Notes', '\n'.join(f'- {_text(note)}' for note in study.notes)]
     return '\n\n'.join(part for part in parts if part) + '\n'
 
 
 def console_table(study: StudyInfo, records: Iterable[dict]) -> Table:
-    """The ranking as a table for a rich console. Raises UserError as `records.select` does."""
+    """The ranking of what has run as a table for a rich console. Raises UserError as `records.select` does."""
     standings = ranking(study, records)
-    table = Table(title=Text(f'{study.name}: {study.task}, {study.profile}'), box=SIMPLE_HEAD,
-                  caption=f'spread: {RANKING[5]} of the mean; below {FEWEST_FOR_INTERVAL} runs every run')
-    for heading in ('arm', 'runs', 'accuracy %', 'sd', 'spread %', 'loss'):
-        table.add_column(heading, no_wrap=heading == 'arm')
+    caption = f'spread: {RANKING.interval} of the mean; below {FEWEST_FOR_INTERVAL} runs every run'
+    missing = [standing.arm.name for standing in standings if not standing.runs]
+    if missing:
+        caption += f'\nnot run: {", ".join(missing)}'
+    table = Table(title=Text(f'{study.name}: {study.task}, {study.profile}'), box=SIMPLE_HEAD, caption=Text(caption))
+    for heading in (RANKING.arm, RANKING.runs, RANKING.accuracy, RANKING.sd, 'spread %', RANKING.loss):
+        table.add_column(heading, no_wrap=heading == RANKING.arm)
     for place, standing in enumerate(standings, 1):
-        _, name, runs, accuracy, sd, spread, _, every, _, loss = ranking_row(place, standing)
-        cells = (name, runs, accuracy, sd, spread if spread != '–' else every, loss)
-        table.add_row(*map(Text, cells))  # Text: square brackets in it are no markup
+        if standing.runs:
+            row = ranking_row(place, standing)
+            spread = row.interval if standing.scores['interval'] else row.every_run
+            cells = (row.arm, row.runs, row.accuracy, row.sd, spread, row.loss)
+            table.add_row(*map(Text, cells))  # Text: square brackets in it are no markup
     return table
 
 
-RANKING = ('place', 'arm', 'runs', 'accuracy %', 'sd', f'{100 * LEVEL:.0f} % interval', 'interquartile mean',
-           'every run', 'token error %', 'loss')
+class RankingRow(NamedTuple):
+    """One arm of the ranking, each cell as text."""
+
+    place: str
+    arm: str
+    runs: str
+    accuracy: str
+    sd: str
+    interval: str
+    interquartile_mean: str
+    every_run: str
+    token_error_rate: str
+    loss: str
 
 
-def ranking_row(place: int, standing: Standing) -> list[str]:
-    """One arm of the ranking, in the order of RANKING; below five runs there is no interval, only every run."""
+RANKING = RankingRow(
+    place='place', arm='arm', runs='runs', accuracy='accuracy %', sd='sd %', interval=f'{100 * LEVEL:.0f} % interval',
+    interquartile_mean='interquartile mean %', every_run='every run %', token_error_rate='token error %', loss='loss')
+
+
+def ranking_row(place: int, standing: Standing) -> RankingRow:
+    """One arm of the ranking; below five runs there is no interval, only every run.
+
+    Failed runs count as accuracy 0; loss and token error rate, which they do not have, are means of the finished ones.
+    """
     name = standing.arm.name + (' (control)' if standing.arm.control else '')
     scores = standing.scores
     if not scores:
-        return ['–', name, standing.state, *['–'] * (len(RANKING) - 3)]
-    token_error_rate, loss = (mean([run['scores'][key] for run in standing.finished])
-                              for key in ('token_error_rate', 'loss'))
+        return RankingRow(*['–'] * len(RANKING))._replace(arm=name, runs=standing.state)
+    token_error_rate, loss = ('–', '–') if not standing.finished else (
+        number(100 * mean([run['scores']['token_error_rate'] for run in standing.finished])),
+        number(mean([run['scores']['loss'] for run in standing.finished]), 3))
     middle = number(100 * scores['interquartile_mean'])
-    return [str(place), name, standing.state, number(100 * scores['mean']),
-            '–' if scores['sd'] is None else number(100 * scores['sd']), interval(scores['interval']) or '–',
-            f'{middle} ({interval(scores["interquartile_interval"])})' if scores['interval'] else middle,
-            ', '.join(number(100 * value) for value in scores['values']), number(100 * token_error_rate),
-            f'{loss:.3f}']
+    return RankingRow(
+        place=str(place), arm=name, runs=standing.state, accuracy=number(100 * scores['mean']),
+        sd='–' if scores['sd'] is None else number(100 * scores['sd']), interval=interval(scores['interval']) or '–',
+        interquartile_mean=f'{middle} ({interval(scores["interquartile_interval"])})' if scores['interval'] else middle,
+        every_run=', '.join(number(100 * value) + (' (failed)' if run['status'] == 'failed' else '')
+                            for run, value in zip(standing.runs, scores['values'], strict=True)),
+        token_error_rate=token_error_rate, loss=loss)
+
+
+def interval_note(standings: list[Standing]) -> str:
+    """How the intervals of the ranking were drawn, and why an arm has none."""
+    scores = [standing.scores for standing in standings if standing.scores]
+    drawn = [score['bootstrap'] for score in scores if score['interval']]
+    parts = [f'{RANKING.interval}: percentile bootstrap over runs, {count(drawn[0]["resamples"])} resamples, seed '
+             f'{drawn[0]["seed"]}.'] if drawn else []
+    if len(drawn) < len(scores):
+        parts.append(f'No interval (–) below {FEWEST_FOR_INTERVAL} runs: every run is shown instead.')
+    return ' '.join(parts)
+
+
+def left_out(standings: list[Standing]) -> str:
+    """Which arms have runs that only the ranking counts, to stand beside every other table; '' if none has."""
+    parts = [f'{standing.arm.name} ({standing.state})' for standing in standings if standing.failed]
+    return f'Finished runs only; arms with failed runs: {", ".join(parts)}.' if parts else ''
 
 
 def interval(ends: tuple[float, float] | None) -> str:
@@ -176,54 +256,104 @@ def length_rows(buckets: list[dict], by_length: dict) -> list[list[str]]:
             for n, bucket in enumerate(buckets)]
 
 
-ALIGNMENT = ('alignment error %', 'best shift of each run', 'error % after it')
+class AlignmentRow(NamedTuple):
+    """How far one arm's most read positions are from the known alignment, each cell as text."""
+
+    error_rate: str
+    shifts: str
+    error_rate_shifted: str
 
 
-def alignment(standing: Standing) -> list[str] | None:
-    """How far one arm's most read positions are from the known alignment; None where no run knows."""
+ALIGNMENT = AlignmentRow(error_rate='alignment error %', shifts='best shift of each run',
+                         error_rate_shifted='error % after it')
+
+
+def alignment(standing: Standing) -> AlignmentRow | None:
+    """The alignment of one arm; None where no run knows one."""
     known = [run['alignment'] for run in standing.finished if run['alignment']]
     if not known:
         return None
-    return [number(100 * mean([row['error_rate'] for row in known])),
-            ', '.join(f'{row["shift"]:+d}' if row['shift'] else '0' for row in known),
-            number(100 * mean([row['error_rate_shifted'] for row in known]))]
+    return AlignmentRow(
+        error_rate=number(100 * mean([row['error_rate'] for row in known])),
+        shifts=', '.join(f'{row["shift"]:+d}' if row['shift'] else '0' for row in known),
+        error_rate_shifted=number(100 * mean([row['error_rate_shifted'] for row in known])))
 
 
-COSTS = ('parameters', 'without embeddings', 'FLOPs a token', 'readable floats', 'steps', 'programs',
-         'seconds: compile', 'train', 'evaluate')
+class Costs(NamedTuple):
+    """What one arm costs, each cell as text."""
+
+    parameters: str
+    without_embeddings: str
+    against_base: str
+    flops_per_token: str
+    readable_floats: str
+    steps: str
+    programs: str
+    compile: str
+    train: str
+    evaluate: str
 
 
-def costs(standing: Standing) -> list[str]:
-    """What one arm costs, in the order of COSTS: means over its finished runs."""
+COSTS = Costs(
+    parameters='parameters', without_embeddings='without embeddings', against_base='against the base',
+    flops_per_token='FLOPs a token', readable_floats='readable floats', steps='steps', programs='programs',
+    compile='seconds: compile (once)', train='train', evaluate='evaluate')
+
+
+def base_of(standings: list[Standing]) -> Standing | None:
+    """The arm that declares no changes; None if the study runs without it."""
+    return next((standing for standing in standings if not standing.arm.changes), None)
+
+
+def costs(standing: Standing, base: Standing | None) -> Costs:
+    """What one arm costs: means over its finished runs; its seeds share their programs, which the first compiles."""
     if not standing.finished:
-        return ['–'] * len(COSTS)
+        return Costs(*['–'] * len(COSTS))
 
-    def average(*path):
-        values = standing.finished
-        for key in path:
-            values = [value[key] for value in values]
-        return mean(values)
+    def average(key):
+        return mean([run[key] for run in standing.finished])
 
-    return [count(average('parameters')), count(average('parameters_non_embedding')), short(average('flops_per_token')),
-            count(average('readable_floats')), count(average('steps')), number(average('programs'), 0),
-            *[number(average('seconds', key)) for key in ('compile', 'train', 'evaluate')]]
+    def seconds(key):
+        return [run['seconds'][key] for run in standing.finished]
+
+    return Costs(
+        parameters=count(average('parameters')), without_embeddings=count(average('parameters_non_embedding')),
+        against_base=against(average('parameters_non_embedding'),
+                             mean([run['parameters_non_embedding'] for run in base.finished]))
+        if base and base.finished else '–',
+        flops_per_token=short(average('flops_per_token')), readable_floats=count(average('readable_floats')),
+        steps=count(average('steps')), programs=number(average('programs'), 0),
+        compile=number(max(seconds('compile'))), train=number(mean(seconds('train'))),
+        evaluate=number(mean(seconds('evaluate'))))
+
+
+def against(parameters: float, base: float) -> str:
+    """(110.2, 100) -> '+10.2 %, not matched'; '0.0 %' for the base itself."""
+    text = f'{100 * (parameters - base) / base:+z.1f} %'.replace('-', '−')
+    text = text[1:] if text == '+0.0 %' else text
+    return text if abs(parameters - base) <= MATCHED * base else f'{text}, not matched'
 
 
 def changes(differences: dict) -> list[str]:
-    """Declared changes as lines: `key = value`; one line that says so if there are none."""
-    return [f'{key} = {value!r}' for key, value in differences.items()] or ['none (the base)']
+    """Declared changes as lines: `key = value`, then what only the base has; if there are none, a line that says so."""
+    lines = [f'{key} = {value!r}' for key, value in differences.items() if value is not None]
+    missing = [key for key, value in differences.items() if value is None]
+    return lines + ([f'without {", ".join(missing)}'] if missing else []) or ['none (the base)']
 
 
 def environment(standings: list[Standing]) -> dict[str, list[str]]:
     """What the runs were made with: {what: every distinct value}. More than one machine or version is visible here."""
-    runs = [run for standing in standings for run in standing.finished + standing.failed]
-    found = {'machine': {run['machine'] for run in runs}, 'data': {run['data'] for run in runs},
-             'seeds': {run['seed'] for run in runs}}
+    runs = [run for standing in standings for run in standing.runs]
+    if not runs:
+        return {}
+    packages = dict.fromkeys(package for run in runs for package in run['versions'])  # in the order of the records
+    found = {'machine': {run['machine'] for run in runs}, 'data': {run['data'] for run in runs}}
     found |= {package: {run['versions'][package] for run in runs if package in run['versions']}
-              for package in sorted({package for run in runs for package in run['versions']})}
+              for package in packages}
     days = sorted(run['time'] for run in runs)
-    named = {what: [str(value) for value in sorted(values)] for what, values in found.items() if values}
-    return named | ({'runs made': [' to '.join(dict.fromkeys([days[0], days[-1]]))]} if days else {})
+    return {what: sorted(values) for what, values in found.items()} | {
+        'seeds': [', '.join(map(str, sorted({run['seed'] for run in runs})))],
+        'runs made': [' to '.join(dict.fromkeys([days[0], days[-1]]))]}
 
 
 def mean_and_range(rates: tuple[float, float, float] | None) -> str:
@@ -251,10 +381,11 @@ def count(value: float) -> str:
 
 def short(value: float) -> str:
     """1234567 -> '1.23 M': three digits and a thousand's letter."""
+    value = float(f'{value:.3g}')  # rounded first: 999,999 is 1 M and not 1000 k
     for size, letter in ((1e12, ' T'), (1e9, ' G'), (1e6, ' M'), (1e3, ' k')):
         if value >= size:
-            return f'{value / size:.3g}{letter}'
-    return f'{value:.3g}'
+            return f'{value / size:g}{letter}'
+    return f'{value:g}'
 
 
 def plural(amount: int, noun: str) -> str:

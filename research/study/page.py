@@ -9,28 +9,34 @@ import base64
 import hashlib
 import math
 import os
+import re
 from collections.abc import Iterable
 from html import escape
 
-from research.errors import UserError
 from research.study.card import (
     ALIGNMENT,
     COSTS,
     RANKING,
     SCORE,
+    SECONDS,
     VERDICTS,
     alignment,
     answer,
+    base_of,
     changes,
     costs,
     count,
     environment,
     interval,
+    interval_note,
+    left_out,
     length_rows,
     lengths,
     percent,
+    plural,
     ranking,
     ranking_row,
+    save,
     short,
     span,
 )
@@ -51,15 +57,7 @@ def write(path: str | os.PathLike, study: StudyInfo, records: Iterable[dict]) ->
     Raises:
       UserError: the file cannot be written, or the records do not belong together (`records.select`).
     """
-    text = page(study, records)
-    unfinished = f'{os.fspath(path)}.part'
-    try:
-        # A symbol from a damaged corpus may be half a character, which UTF-8 does not have.
-        with open(unfinished, 'w', encoding='utf-8', errors='xmlcharrefreplace', newline='\n') as file:
-            file.write(text)
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise UserError(f'{path}: cannot write: {error.strerror}.') from error
+    save(path, page(study, records))
 
 
 def page(study: StudyInfo, records: Iterable[dict]) -> str:
@@ -71,12 +69,12 @@ def page(study: StudyInfo, records: Iterable[dict]) -> str:
     hashed = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{hashed}'"
     sections = (
+        ('expectations', 'Expectations', _expectations(study)),
         ('ranking', 'Ranking', _ranking(standings, order)),
         ('lengths', 'Accuracy by source length', _lengths(by_study)),
         ('learning', 'Learning', _learning(by_study)),
         ('attention', 'What it reads', _attention(by_study)),
         ('differences', 'What differs', _differences(by_study)),
-        ('expectations', 'Expectations', _expectations(study)),
         ('repeat', 'How to repeat', _repeat(study, by_study)),
     )
     return f'''<!doctype html>
@@ -93,7 +91,7 @@ def page(study: StudyInfo, records: Iterable[dict]) -> str:
 <header>
 <p class="eyebrow">Study {escape(study.name)} · task {escape(study.task)} · profile {escape(study.profile)}</p>
 <h1>{escape(study.question)}</h1>
-<p class="answer">{escape(answer(standings)).replace(' %', '&nbsp;%')}</p>
+<p class="answer">{_unbroken(answer(standings))}</p>
 <nav aria-label="Sections">{''.join(f'<a href="#{name}">{title}</a>' for name, title, _ in sections)}</nav>
 </header>
 {_legend(study)}
@@ -114,11 +112,13 @@ def _ranking(standings, order):
     ticks = ''.join(f'<span style="left:{value}%">{value}</span>' for value in range(0, 101, 25))
     enough = any(standing.scores and standing.scores['interval'] for standing in standings)
     bar = f' The bar is the {100 * LEVEL:.0f} % bootstrap interval of the mean over runs.' if enough else ''
-    cells = [ranking_row(place, standing) for place, standing in enumerate(standings, 1)]
     failures = [[run['arm'], str(run['seed']), run['error']] for standing in standings for run in standing.failed]
+    cross = ' A cross at 0 is a failed run.' if failures else ''
+    cells = [ranking_row(place, standing) for place, standing in enumerate(standings, 1)]
     return f'''<figure><figcaption><b>Exactly right on the test set, %</b> Each small dot is one run, the large marker
-their mean.{bar}</figcaption><div class="strips">{rows}<div class="scale"><div class="ticks">{ticks}</div></div></div>
-</figure>{_table(RANKING, cells, words=(1, 2))}
+their mean.{bar}{cross}</figcaption>
+<div class="strips">{rows}<div class="scale"><div class="ticks">{ticks}</div></div></div>
+</figure>{_table(RANKING, cells, words=(RANKING.arm, RANKING.runs))}{_note(interval_note(standings))}
 {_failures(failures)}'''
 
 
@@ -134,6 +134,9 @@ def _strip(standing, n):
             score = run['scores'][SCORE]
             marks += (f'<circle class="run" cx="{100 * score:.2f}%" cy="72%" r="3.5"><title>seed {run["seed"]}: '
                       f'{percent(score)}</title></circle>')
+        for run in standing.failed:
+            marks += (f'<svg x="0%" y="72%" overflow="visible"><path class="failed" d="M-4-4L4 4M-4 4L4-4">'
+                      f'<title>seed {run["seed"]}: failed</title></path></svg>')
         marks += _marker(n, 100 * scores['mean'], 34, f'mean {percent(scores["mean"])}', 'large')
         failed = f' <b class="missing">{len(standing.failed)} failed</b>' if standing.failed else ''
         value = f'<b>{percent(scores["mean"])}</b>{failed}'
@@ -150,14 +153,15 @@ def _spoken(standing):
     if not scores:
         return standing.state
     spread = f', interval {interval(scores["interval"])}' if scores['interval'] else ''
-    return f'mean {percent(scores["mean"])} of {scores["n"]} runs{spread}'
+    failed = f', {len(standing.failed)} of them failed' if standing.failed else ''
+    return f'mean {percent(scores["mean"])} of {plural(scores["n"], "run")}{failed}{spread}'
 
 
 def _failures(rows):
     if not rows:
         return ''
-    return ('<h3>Failed runs</h3><p>They count and are not replaced.</p>'
-            + _table(('arm', 'seed', 'error'), rows, words=(0, 2)))
+    return ('<h3>Failed runs</h3><p>They count as 0 % and are not replaced.</p>'
+            + _table(('arm', 'seed', 'error'), rows, words=('arm', 'error')))
 
 
 def _lengths(standings):
@@ -181,7 +185,8 @@ def _lengths(standings):
                    'Accuracy by source length, one line an arm; the table below holds the numbers')
     return f'''<figure class="wide"><figcaption><b>Exactly right, %</b> Line: mean over runs. Band: lowest to highest
 run.</figcaption>{chart}<p class="axis">source length in symbols; below it the number of test pairs</p></figure>
-{_table(('source length', 'test pairs', *by_length), length_rows(buckets, by_length), (0,), 'The same in numbers')}'''
+{_table(('source length', 'test pairs', *by_length), length_rows(buckets, by_length), words=('source length',))}
+<p class="note">Mean over runs in percent; lowest and highest run in brackets.</p>{_note(left_out(standings))}'''
 
 
 def _learning(standings):
@@ -192,7 +197,7 @@ def _learning(standings):
     if not charts:
         return '<p class="missing">No curve was recorded.</p>'
     return f'''<p>Thin lines are runs. The thick line is their mean, as far as every run goes.</p>
-<div class="charts">{''.join(charts)}</div>'''
+{_note(left_out(standings))}<div class="charts">{''.join(charts)}</div>'''
 
 
 def _curves(standings, key, title, share):
@@ -235,10 +240,12 @@ def _attention(standings):
         choices += (f'<div class="choice arm{n}"><span>{_swatch(n)}{escape(standing.arm.name)}</span>'
                     f'<span class="chips">{chips or "<span class=missing>not run</span>"}</span></div>')
     rows = [[standing.arm.name, *row] for standing in standings if (row := alignment(standing))]
-    known = '<h3>Against the known alignment</h3>' + _table(('arm', *ALIGNMENT), rows, words=(0,)) if rows else ''
+    known = ('<h3>Against the known alignment</h3>' + _table(('arm', *ALIGNMENT), rows, words=('arm',))
+             + _note(left_out(standings))) if rows else ''
     return f'''<p>Rows are what was written, columns the source, {END} the end symbol. A cell is the weight of one
-position: <span class="scales">0 <span class="ramp"></span> 1</span>. Point at it, or focus a map and use the arrow
-keys, to read it.</p>
+position, the mean over heads and layers: <span class="scales">0 <span class="ramp"></span> 1</span>. Point at it, or
+focus a map and use the arrow keys, to read it.</p>
+<p>The longest, shortest and median examples are the same words for all runs; the worst are each run’s own.</p>
 <fieldset class="choices"><legend>Arm and seed</legend>{choices}</fieldset>
 {panels}{known}'''
 
@@ -313,13 +320,16 @@ def _line(symbols, letters):
 
 
 def _differences(standings):
-    rows = [[standing.arm.name, '\n'.join(changes(standing.arm.changes)), *costs(standing)] for standing in standings]
+    base = base_of(standings)
+    spent = [costs(standing, base) for standing in standings]
+    rows = [[standing.arm.name, '\n'.join(changes(standing.arm.changes)), *cost]
+            for standing, cost in zip(standings, spent)]
     points = [(n, math.log10(1 + mean([run['readable_floats'] for run in standing.finished])), standing)
               for n, standing in enumerate(standings) if standing.finished]
     figure = ''
     if points:
         last = max(1, math.ceil(max(x for _, x, _ in points)))
-        marks = [(n, x, standing.scores['mean'], f'{standing.arm.name}: {costs(standing)[3]} floats, '
+        marks = [(n, x, standing.scores['mean'], f'{standing.arm.name}: {spent[n].readable_floats} floats, '
                   f'{percent(standing.scores["mean"])}') for n, x, standing in points]
         ticks = [(0, '0', ''), *[(math.log10(1 + 10 ** power), short(10 ** power), '') for power in range(1, last + 1)]]
         ends = [(n, standing.scores['mean'], standing.arm.name) for n, _, standing in points]
@@ -328,7 +338,8 @@ def _differences(standings):
         figure = f'''<figure><figcaption><b>Exactly right, %, against what a step may read</b> One marker an arm, at the
 mean of its runs.</figcaption>{chart}<p class="axis">floats of source state readable at each step, at the mean source
 length; logarithmic</p></figure>'''
-    return figure + _table(('arm', 'declared changes', *COSTS), rows, words=(0, 1))
+    table = _table(('arm', 'declared changes', *COSTS), rows, words=('arm', 'declared changes'))
+    return figure + table + _note(f'{SECONDS}.') + _note(left_out(standings))
 
 
 def _expectations(study):
@@ -343,10 +354,11 @@ def _expectations(study):
 
 
 def _repeat(study, standings):
-    facts = ''.join(f'<div><dt>{escape(name)}</dt><dd>{escape(", ".join(values))}</dd></div>'
+    facts = ''.join(f'<div><dt>{escape(name)}</dt><dd>{escape("; ".join(values))}</dd></div>'
                     for name, values in environment(standings).items())
     notes = ''.join(f'<li>{escape(note)}</li>' for note in study.notes)
-    return f'''<pre tabindex="0">{escape(study.command)}</pre><dl class="facts">{facts}</dl>
+    commands = escape('\n'.join(study.commands))
+    return f'''<pre tabindex="0">{commands}</pre><dl class="facts">{facts}</dl>
 {f'<h3>Notes</h3><ul>{notes}</ul>' if notes else ''}'''
 
 
@@ -424,15 +436,23 @@ def _legend(study):
     return f'<fieldset class="legend"><legend>Arms shown in the charts</legend>{keys}</fieldset>'
 
 
-def _table(headings, rows, words=(), fold=''):
-    """A table; columns in `words` hold words and stand left, the others numbers. `fold`: the title of a closed one."""
-    sides = ['' if n in words else ' class="n"' for n in range(len(headings))]
+def _table(headings, rows, words):
+    """A table; columns whose heading is in `words` hold words and stand left, the others numbers."""
+    sides = ['' if heading in words else ' class="n"' for heading in headings]
     head = ''.join(f'<th scope="col"{side}>{escape(text)}</th>' for side, text in zip(sides, headings))
-    body = ''.join(f'<tr>{"".join(f"<td{side}>{escape(cell)}</td>" for side, cell in zip(sides, row))}</tr>'
+    body = ''.join(f'<tr>{"".join(f"<td{side}>{_unbroken(cell)}</td>" for side, cell in zip(sides, row))}</tr>'
                    for row in rows)
-    table = (f'<div class="scroll" role="region" aria-label="{escape(fold or "table")}" tabindex="0">'
-             f'<table class="data"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
-    return f'<details><summary>{escape(fold)}</summary>{table}</details>' if fold else table
+    return ('<div class="scroll" role="region" aria-label="table" tabindex="0">'
+            f'<table class="data"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
+
+
+def _unbroken(text):
+    """Text in which no line ends between a number and its unit."""
+    return re.sub(r'(?<=\d) (?=%|[kMGT]\b)', '\N{NO-BREAK SPACE}', escape(text))
+
+
+def _note(text):
+    return f'<p class="note">{escape(text)}</p>' if text else ''
 
 
 def _shares():
@@ -457,7 +477,8 @@ def _arm_style(study):
 def _choice_style(standings):
     rules = ''.join(f'body:has(#pick{n}-{m}:checked) #panel{n}-{m}{{display:block}}'
                     for n, standing in enumerate(standings) for m in range(len(standing.finished)))
-    return f'@supports selector(:has(a)){{.panel{{display:none}}{rules}}}'
+    # On paper nobody can choose: all panels are printed.
+    return f'@media screen{{@supports selector(:has(a)){{.panel{{display:none}}{rules}}}}}'
 
 
 STYLE = '''
@@ -481,6 +502,7 @@ h2{margin:0 0 1rem;font-size:1.5rem;line-height:1.2;letter-spacing:-.01em}
 h3{margin:1.75rem 0 .75rem;font-size:1.0625rem}
 h3 small,figcaption,.axis,.who small,.findings small{color:var(--soft);font-weight:400;font-size:.875rem}
 section>p{max-width:66ch}
+.note{max-width:90ch;margin:.6rem 0;color:var(--soft);font-size:.875rem}
 figure{margin:0 0 1.5rem;min-width:0}
 figcaption b{display:block;color:var(--ink);font-size:1rem}
 :focus-visible{outline:2px solid var(--link);outline-offset:2px}
@@ -514,6 +536,7 @@ path.run{stroke-width:1;stroke-opacity:.45}
 .track{align-self:stretch;position:relative;min-height:3.75rem}
 .track>svg{position:absolute;width:100%;height:100%}
 .strip circle.run{fill:var(--c);fill-opacity:.35;stroke-width:1}
+.strip .failed{fill:none;stroke:var(--bad);stroke-width:1.75}
 .strip .bar{stroke-width:7;stroke-opacity:.35}
 .strip .large{transform:scale(1.5)}
 .who{padding:.5rem 0;line-height:1.3}
@@ -532,8 +555,6 @@ table{border-collapse:collapse}
 .data th,.data td{padding:.4rem .75rem .4rem 0;border-bottom:1px solid var(--rule)}
 .data td{vertical-align:top;white-space:pre}
 .data .n{text-align:right}
-details{margin-top:1rem}
-summary{cursor:pointer;color:var(--link)}
 .choices{margin:1.25rem 0;padding:0;border:0;display:grid;gap:.35rem 2rem;
 grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));font-size:.9375rem}
 .choices legend{padding:0;margin-bottom:.4rem;color:var(--soft);font-size:.875rem}

@@ -5,7 +5,8 @@ A record is a dictionary. Every run has
     study, task, profile, arm    str         seed  int        run  str: hash of the resolved config
     status    'finished' or 'failed'         error  None, or one line when failed
     changes   {dotted key: value}: the declared difference to the base
-    data      str: hash of the data          machine  str     versions  {package: version}     time  str: ISO 8601
+    data      str: hash of the data          machine  str     time  str: ISO 8601
+    versions  {name: version} of seq2lab (with its commit), python and the packages that decide numbers
 
 and a finished run, where a failed one may have None or nothing at all, has
 
@@ -13,7 +14,8 @@ and a finished run, where a failed one may have None or nothing at all, has
     flops_per_token       float: forward and backward, for each target token
     readable_floats       float: floats of source state that a step may read, at the mean source length
     steps, best_step      int                programs  int: compiled
-    seconds     {'compile', 'train', 'evaluate'}
+    seconds     {'compile', 'train', 'evaluate'}: train without measuring and saving, evaluate without compiling;
+                seeds share their arm's programs, so that compile is 0 where an earlier run has made them
     scores      {'accuracy', 'token_error_rate', 'loss', ...} on the test set, none in percent
     by_length   [{'low', 'high', 'count', 'right'}]: test pairs by source length, both ends inclusive
     curve       [{'step', 'train_loss', 'dev_loss', 'dev_accuracy'}], None where nothing was measured
@@ -36,7 +38,7 @@ from typing import NamedTuple
 from research.errors import UserError
 
 
-class Arm(NamedTuple):
+class ArmInfo(NamedTuple):
     """One thing that is compared."""
 
     name: str
@@ -60,9 +62,9 @@ class StudyInfo(NamedTuple):
     question: str
     task: str
     profile: str
-    arms: tuple[Arm, ...]           # in the order of the study; colours follow it
+    arms: tuple[ArmInfo, ...]       # in the order of the study; colours follow it
     findings: tuple[Finding, ...]
-    command: str                    # repeats everything
+    commands: tuple[str, ...]       # repeat everything, one line each
     notes: tuple[str, ...]
 
 

@@ -24,6 +24,7 @@ from research.evaluation import accuracy
 from research.study import arms, card, page, records
 from research.text.corpus import Pair
 from research.training.report import read_jsonl
+from research.training.workdir import locked
 from research.translate import Translator
 
 ALIGNED_PAIRS = 500  # test pairs of training length whose links are compared with the known alignment
@@ -47,15 +48,15 @@ class Profile(NamedTuple):
     seeds: int                  # how many
     changes: dict[str, Any]     # dotted keys of the base
     test_sample: int | None     # so many test pairs, spread evenly; None = all
-    note: str                   # one line for the card
+    note: str                   # one line for the card; '' = none
 
 
 class Expectation(NamedTuple):
     """What is expected, written down before the runs, and how it is read off them."""
 
     text: str
-    arms: tuple[str, ...]                                             # whose runs it needs
-    measure: Callable[[dict[str, list[dict]]], tuple[bool, str]]      # finished runs by arm -> met, the numbers
+    arms: tuple[str, ...]  # whose runs it needs
+    measure: Callable[[dict[str, list[dict]]], tuple[bool | None, str]]  # finished runs by arm -> met, and the numbers
 
 
 class Study(NamedTuple):
@@ -71,7 +72,7 @@ class Study(NamedTuple):
 
 
 def run(study: Study, task: str, profile_name: str, names: Sequence[str], seeds: int | None,
-        workdir: pathlib.Path, command: str) -> records.StudyInfo:
+        workdir: pathlib.Path) -> records.StudyInfo:
     """Runs what is missing and writes results.jsonl, card.md and report.html.
 
     Args:
@@ -81,88 +82,133 @@ def run(study: Study, task: str, profile_name: str, names: Sequence[str], seeds:
       names: of the arms to run, in the order of the study.
       seeds: how many; None = as the profile says.
       workdir: where everything is kept.
-      command: what repeats this, for the card.
 
     Raises:
-      UserError: an arm changes what it does not declare; the directory holds other runs of the same arms and seeds.
+      UserError: an arm changes what it does not declare, or its data; the directory holds runs that cannot be compared
+        with these (another config, other data); another process writes there.
     """
     profile = study.profiles[task][profile_name]
-    console = rich.console.Console()
-    base = arms.override(study.configs[task](None), profile.changes)
-    chosen = [arm for arm in study.arms if arm.name in names]
-    configs = {arm.name: arms.override(study.configs[task](arm.words), profile.changes | dict(arm.changes))
-               for arm in chosen}
-    changes = {arm.name: arms.check_declared(arm.name, base, configs[arm.name], arm.declares) for arm in chosen}
-    for config in configs.values():
-        build.validate(config)
-    workdir.mkdir(parents=True, exist_ok=True)
-    path = workdir / 'results.jsonl'
-    numbers = range(study.first_seed, study.first_seed + (profile.seeds if seeds is None else seeds))
-    plan = [(arm, seed, _digest(configs[arm.name], seed, profile.test_sample)) for arm in chosen for seed in numbers]
-    done = {(record['arm'], record['seed']): record['run'] for record in records.read(path)
-            if (record['study'], record['task'], record['profile']) == (study.name, task, profile_name)}
-    for arm, seed, digest in plan:
-        if done.get((arm.name, seed), digest) != digest:
-            raise UserError(f'{path} holds a run of arm {arm.name!r} with seed {seed} and another config. '
-                            'Choose another --workdir')
-    missing = [(arm, seed, digest) for arm, seed, digest in plan if (arm.name, seed) not in done]
-    console.print(f'{study.name}, {task}, profile {profile_name}: {len(plan)} runs, {len(plan) - len(missing)} of them '
-                  'done already')
-    trainers = _Trainers(configs)
-    begin = time.perf_counter()
-    for number, (arm, seed, digest) in enumerate(missing):
-        each = (time.perf_counter() - begin) / max(1, number)
-        left = f', about {_duration(each * (len(missing) - number))} left' if number else ''
-        console.rule(f'run {number + 1} of {len(missing)}: {arm.name}, seed {seed}{left}', align='left')
-        record = {'study': study.name, 'task': task, 'profile': profile_name, 'arm': arm.name, 'seed': seed,
-                  'run': digest, 'changes': changes[arm.name], 'data': trainers.data_hash,
-                  'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'), **train.environment()}
-        try:
-            found = _one_run(trainers[arm.name], workdir / 'runs' / arm.name / str(seed), seed, profile.test_sample)
-            record |= {'status': 'finished', 'error': None, **found}
-        except DivergedError as error:  # anything else, such as a full disk, is no result: it stops the study
-            console.print(f'failed: {error}')
-            record |= {'status': 'failed', 'error': str(error)}
-        records.append(path, record)
-    return finish(study, task, profile_name, workdir, command, changes, console)
+    configs, changes = settled(study, task, profile)
+    for name in names:
+        build.validate(configs[name])
+    with locked(workdir):
+        path = workdir / 'results.jsonl'
+        done = _done(study, task, profile_name, path, configs, profile.test_sample)
+        first = study.first_seed
+        plan = [(arm.name, seed) for arm in study.arms if arm.name in names
+                for seed in range(first, first + (profile.seeds if seeds is None else seeds))]
+        missing = [run for run in plan if run not in done]
+        console = rich.console.Console()
+        console.print(f'{study.name}, {task}, profile {profile_name}: {len(plan)} runs, {len(plan) - len(missing)} of '
+                      'them done already')
+        trainers, begin = _Trainers(configs), time.perf_counter()
+        for number, (name, seed) in enumerate(missing):
+            if done and trainers.data_digest not in done.values():
+                raise UserError(f'{path} holds runs on other data than there is now. Choose another --workdir')
+            each = (time.perf_counter() - begin) / max(1, number)
+            left = f', about {_duration(each * (len(missing) - number))} left' if number else ''
+            console.rule(f'run {number + 1} of {len(missing)}: {name}, seed {seed}{left}', align='left')
+            record = {'study': study.name, 'task': task, 'profile': profile_name, 'arm': name, 'seed': seed,
+                      'run': _digest(configs[name], seed, profile.test_sample), 'changes': changes[name],
+                      'data': trainers.data_digest,
+                      'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'), **train.environment()}
+            try:
+                found = _one_run(trainers[name], workdir / 'runs' / name / str(seed), seed, profile.test_sample)
+                record |= {'status': 'finished', 'error': None, **found}
+            except DivergedError as error:  # anything else, such as a full disk, is no result: it stops the study
+                console.print(f'failed: {error}', markup=False, soft_wrap=True)
+                record |= {'status': 'failed', 'error': str(error)}
+            records.append(path, record)
+        return finish(study, task, profile_name, workdir, console)
 
 
-def finish(study: Study, task: str, profile_name: str, workdir: pathlib.Path, command: str,
-           changes: dict[str, dict[str, Any]], console: rich.console.Console) -> records.StudyInfo:
+def settled(study: Study, task: str, profile: Profile) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The config of every arm, and what each of them changes; raises UserError when it may not."""
+    get_config = study.configs[task]
+    base = arms.override(get_config(None), profile.changes)
+    configs = {arm.name: arms.override(get_config(arm.words), profile.changes | dict(arm.changes))
+               for arm in study.arms}
+    changes = {arm.name: arms.check_declared(arm.name, base, configs[arm.name], arm.declares) for arm in study.arms}
+    for name, keys in changes.items():
+        other = [key for key in keys if key.split('.')[0] in ('data', 'batches', 'decoding', 'evaluation')]
+        if other:
+            raise UserError(f'arm {name!r} changes {other[0]}; all arms learn from and are tested on the same batches')
+    return configs, changes
+
+
+def finish(study: Study, task: str, profile_name: str, workdir: pathlib.Path,
+           console: rich.console.Console) -> records.StudyInfo:
     """Writes card and page from the records that are there, and prints the table."""
     path, profile = workdir / 'results.jsonl', study.profiles[task][profile_name]
     found = records.read(path)
-    here = [record for record in found
-            if (record['study'], record['task'], record['profile']) == (study.name, task, profile_name)]
-    changes = {record['arm']: record['changes'] for record in here} | changes
+    _, changes = settled(study, task, profile)
+    here = [record for record in found if _belongs(record, study, task, profile_name)]
     info = records.StudyInfo(
         study.name, study.question, task, profile_name,
-        tuple(records.Arm(arm.name, arm.summary, arm.control, changes[arm.name]) for arm in study.arms
-              if arm.name in changes),
-        findings(study.expectations[task], here), command, (profile.note,))
-    (workdir / 'card.md').write_text(card.card(info, found), encoding='utf-8')
+        tuple(records.ArmInfo(arm.name, arm.summary, arm.control, changes[arm.name]) for arm in study.arms),
+        findings(study.expectations[task], here), commands(study, task, profile_name, here),
+        (profile.note,) if profile.note else ())
+    card.write(workdir / 'card.md', info, found)
     page.write(workdir / 'report.html', info, found)
     console.print(card.console_table(info, found))
     for finding in info.findings:
-        mark = {True: '[green]met[/]', False: '[red]not met[/]', None: 'not run'}[finding.met]
-        console.print(f'{mark}: {finding.text}{": " if finding.measured else ""}{finding.measured}')
-    console.print(f'results  {path}\ncard     {workdir / "card.md"}\nreport   {workdir / "report.html"}')
+        measured = f': {finding.measured}' if finding.measured else ''
+        console.print(f'{card.VERDICTS[finding.met]}: {finding.text}{measured}', markup=False, highlight=False, soft_wrap=True)
+    console.print(f'results  {path}\ncard     {workdir / "card.md"}\nreport   {workdir / "report.html"}', markup=False,
+                  highlight=False, soft_wrap=True)
     return info
 
 
+def commands(study: Study, task: str, profile_name: str, found: Sequence[dict]) -> tuple[str, ...]:
+    """What repeats the runs that are there: a command for each number of seeds."""
+    counts: dict[int, list[str]] = {}
+    for arm in study.arms:
+        seeds = {record['seed'] for record in found if record['arm'] == arm.name}
+        if seeds:
+            counts.setdefault(max(seeds) - study.first_seed + 1, []).append(arm.name)
+    return tuple(f'python -m experiments.run {study.name} --task {task} --arms {",".join(names)} --seeds {count} '
+                 f'--profile {profile_name}' for count, names in counts.items())
+
+
 def findings(expectations: Sequence[Expectation], found: Sequence[dict]) -> tuple[records.Finding, ...]:
-    """Each expectation held against the finished runs; `met` is None where an arm that it needs has none."""
-    runs: dict[str, list[dict]] = {}
-    for record in found:
-        if record['status'] == 'finished':
-            runs.setdefault(record['arm'], []).append(record)
-    return tuple(records.Finding(expectation.text, *(
-        expectation.measure(runs) if all(runs.get(name) for name in expectation.arms) else (None, '')))
-        for expectation in expectations)
+    """Each expectation held against the runs.
+
+    `met` is None where an arm that it needs has no run. A run that failed counts: what needs its arm is not met.
+    """
+    return tuple(_finding(expectation, {name: [record for record in found if record['arm'] == name]
+                                        for name in expectation.arms}) for expectation in expectations)
+
+
+def _finding(expectation: Expectation, runs: dict[str, list[dict]]) -> records.Finding:
+    failed = {name: sum(record['status'] == 'failed' for record in own) for name, own in runs.items()}
+    if not all(runs.values()):
+        return records.Finding(expectation.text, None, '')
+    if any(failed.values()):
+        return records.Finding(expectation.text, False, ', '.join(
+            f'{count} of {len(runs[name])} runs of {name} failed' for name, count in failed.items() if count))
+    return records.Finding(expectation.text, *expectation.measure(runs))
+
+
+def _belongs(record: dict, study: Study, task: str, profile_name: str) -> bool:
+    return (record['study'], record['task'], record['profile']) == (study.name, task, profile_name)
+
+
+def _done(study: Study, task: str, profile_name: str, path: pathlib.Path, configs: dict[str, Any],
+          test_sample: int | None) -> dict[tuple[str, int], str]:
+    """The runs that are recorded, and the data of each; raises UserError when one was made with another config."""
+    done = {}
+    for record in records.read(path):
+        if _belongs(record, study, task, profile_name):
+            name, seed = record['arm'], record['seed']
+            if name not in configs or record['run'] != _digest(configs[name], seed, test_sample):
+                raise UserError(f'{path} holds a run of arm {name!r} with seed {seed} and another config than it has '
+                                'now. Choose another --workdir')
+            done[name, seed] = record['data']
+    return done
 
 
 class _Trainers:
-    """The trainer of each arm, made when it is first needed; arms with the same data share it."""
+    """The trainer of each arm, made when it is first needed; they share the data."""
 
     def __init__(self, configs: dict[str, Any]):
         self.configs = configs
@@ -173,12 +219,8 @@ class _Trainers:
         return build.data(next(iter(self.configs.values())))
 
     @functools.cached_property
-    def data_hash(self) -> str:
-        digest = hashlib.sha256()
-        for split in self.data.corpus:
-            for pair in split:
-                digest.update(f'{pair.source}\t{pair.target}\t{"|".join(pair.others)}\n'.encode())
-        return digest.hexdigest()[:16]
+    def data_digest(self) -> str:
+        return build.corpus_digest(self.data.corpus)
 
     def __getitem__(self, name: str) -> train.Trainer:
         if name not in self._trainers:
@@ -252,7 +294,7 @@ def _examples(trainer: train.Trainer, params: Any, pairs: list[Pair], result: ev
     by_size = sorted(range(len(pairs)), key=lambda index: (sizes[index], pairs[index].source))
     middle = max(0, len(by_size) // 2 - EXAMPLES // 2)
     edits, _ = accuracy.edits([found.text for found in result.translations],
-                              [(pair.target, *pair.others) for pair in pairs])
+                              [(pair.target, *pair.others) for pair in pairs], trainer.data.target.unit)
     worst = sorted(range(len(pairs)), key=lambda index: (-edits[index], pairs[index].source))
     chosen: dict[str, tuple[str, int]] = {}  # by source: no word is shown twice
     for rule, indices in (('longest', by_size[::-1]), ('shortest', by_size), ('median', by_size[middle:]),

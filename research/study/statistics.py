@@ -10,7 +10,7 @@ import numpy as np
 FEWEST_FOR_INTERVAL = 5
 RESAMPLES = 10_000
 LEVEL = 0.95
-SEED = 20_140_901  # of the bootstrap's resamples; stored with every result
+SEED = 20_140_901  # of the bootstrap's resamples; card and page print it where they show an interval
 
 
 def mean(values: Sequence[float]) -> float:
@@ -49,7 +49,7 @@ def bootstrap_interval(values: Sequence[float], resamples: int = RESAMPLES, leve
       values: n scores, one a seed.
       resamples: how many; 10,000 by protocol.
       level: between 0 and 1.
-      seed: of the draws; store it with the result.
+      seed: of the draws; say it beside the interval.
       statistic: reduces the last axis: called as statistic(array [resamples, n], axis=-1).
 
     Returns:

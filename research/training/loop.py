@@ -1,6 +1,5 @@
 """The training loop, and the programs it runs: one for each shape of batch, all compiled before the first step."""
 
-import time
 from collections.abc import Callable, Iterable
 
 import jax
@@ -20,21 +19,19 @@ class Programs:
     Calling it with a batch of any other shape raises KeyError: the number of programs is known before training.
 
     Attributes:
-      seconds: spent compiling.
       shapes: (B, S, T) of each program.
     """
 
-    def __init__(self, function: Callable, tree, shapes: Iterable[tuple[int, int, int]], *, donate: bool,
-                 progress: Callable[[str], None] = lambda text: None):
-        """Compiles `function` for trees like `tree` and batches of each of the shapes (B, S, T)."""
+    def __init__(self, function: Callable, tree, shapes: Iterable[tuple[int, int, int]], *, purpose: str,
+                 donate: bool, progress: Callable[[str], None] = lambda text: None):
+        """Compiles `function` for trees like `tree`, of which only shapes count, and each of the shapes (B, S, T)."""
         self.shapes = tuple(shapes)
         self._programs = {}
         jitted = jax.jit(function, donate_argnums=(0,) if donate else ())
-        begin = time.perf_counter()
         for number, (B, S, T) in enumerate(self.shapes):
-            progress(f'compiling program {number + 1} of {len(self.shapes)}: batch {B}, source {S}, target {T}')
+            progress(f'compiling program {number + 1} of {len(self.shapes)} to {purpose}: batch {B}, source {S}, '
+                     f'target {T}')
             self._programs[(B, S), (B, T)] = jitted.lower(tree, blank_batch(B, S, T)).compile()
-        self.seconds = time.perf_counter() - begin
 
     def __len__(self) -> int:
         return len(self._programs)

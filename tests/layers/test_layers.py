@@ -52,7 +52,11 @@ def test_projection_scores_by_a_product_and_in_float32():
     params = projection.init(jax.random.key(0), INPUTS)
     kernel = np.asarray(params['params']['kernel'], np.float64)
     np.testing.assert_allclose(projection.apply(params, INPUTS), INPUTS @ kernel, rtol=1e-5, atol=1e-6)
-    assert projection.apply(params, INPUTS.astype(jnp.bfloat16)).dtype == np.float32
+    low = INPUTS.astype(jnp.bfloat16)  # products of bfloat16, but their sums are not rounded to it
+    scores = projection.apply(params, low)
+    assert scores.dtype == np.float32
+    rounded = np.asarray(low, np.float64) @ np.asarray(params['params']['kernel'].astype(jnp.bfloat16), np.float64)
+    np.testing.assert_allclose(scores, rounded, rtol=1e-5, atol=1e-6)
 
 
 def test_feed_forward_is_the_formula_and_counts_its_products():

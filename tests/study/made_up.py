@@ -2,17 +2,19 @@
 
 import numpy as np
 
-from research.study.records import Arm, Finding, StudyInfo
+from research.study.records import ArmInfo, Finding, StudyInfo
 
 ARMS = (
-    Arm('none', 'reads nothing: starts from the last state of the encoder', True, {'decoder.attention.name': 'none'}),
-    Arm('fixed_context', 'reads one vector, the same at every step', True, {'decoder.attention.name': 'fixed_context'}),
-    Arm('mean', 'reads all positions, weighs them alike', True, {'decoder.attention.name': 'mean'}),
-    Arm('additive', 'weighs positions by what they hold', False, {}),
-    Arm('general', 'compares through one matrix', False, {'decoder.attention.name': 'general'}),
-    Arm('scaled_dot', 'compares without parameters', False, {'decoder.attention.name': 'scaled_dot'}),
-    Arm('local_monotonic', 'reads a window that moves', False,
-        {'decoder.attention.name': 'local_monotonic', 'decoder.attention.window': 5}),
+    ArmInfo('none', 'reads nothing: starts from the last state of the encoder', True,
+            {'decoder.attention.energy_width': None, 'decoder.attention.name': 'none'}),
+    ArmInfo('fixed_context', 'reads one vector, the same at every step', True,
+            {'decoder.attention.name': 'fixed_context'}),
+    ArmInfo('mean', 'reads all positions, weighs them alike', True, {'decoder.attention.name': 'mean'}),
+    ArmInfo('additive', 'weighs positions by what they hold', False, {}),
+    ArmInfo('general', 'compares through one matrix', False, {'decoder.attention.name': 'general'}),
+    ArmInfo('scaled_dot', 'compares without parameters', False, {'decoder.attention.name': 'scaled_dot'}),
+    ArmInfo('local_monotonic', 'reads a window that moves', False,
+            {'decoder.attention.name': 'local_monotonic', 'decoder.attention.window': 5}),
 )
 FINDINGS = (
     Finding('additive is right at least 0.2 more often than none on words of 10 letters and more', True,
@@ -28,7 +30,7 @@ BUCKETS = ((1, 3, 211), (4, 5, 803), (6, 7, 1204), (8, 9, 977), (10, 12, 402), (
 def study(arms=ARMS, **changes):
     question = 'Does a fixed vector forget the beginning of long words, and does attention mend it?'
     info = StudyInfo('forgetting', question, 'pronunciation', 'cpu', arms, FINDINGS,
-                     'python -m experiments.run forgetting --profile cpu',
+                     ('pip install -e .', 'python -m experiments.run forgetting --profile cpu'),
                      ('Two seeds and one rate: this profile describes, it does not test.',))
     return info._replace(**changes)
 
@@ -69,8 +71,8 @@ def run(arm, seed, accuracy=0.6, rng=None, **changes):
                   for step in steps],
         'alignment': None,
         'examples': examples(rng, accuracy, weights=arm.name not in ('none', 'fixed_context')),
-        'machine': 'a made-up machine, 2 cores', 'versions': {'jax': '0.0.0', 'python': '3.99'}, 'data': '5fec' * 16,
-        'time': '2026-01-02T03:04:05+00:00',
+        'machine': 'a made-up machine, 2 cores', 'data': '5fec' * 16, 'time': '2026-01-02T03:04:05+00:00',
+        'versions': {'seq2lab': '0.0.1, commit 0123456789ab', 'python': '3.99.1', 'jax': '0.0.0'},
     }
     return record | changes
 

@@ -1,12 +1,14 @@
 """The card and the terminal's table: every number comes from the records, and no arm or run is dropped."""
 
 import io
+import os
 
 import numpy as np
 import pytest
 import rich.console
 import scipy.stats
 
+from research.errors import UserError
 from research.study import card
 from tests.study import made_up
 
@@ -14,10 +16,18 @@ NONE, FIXED, MEAN, ADDITIVE, GENERAL = made_up.ARMS[:5]
 
 
 def table(text, heading):
-    """The rows below a heading, as lists of cells."""
-    lines = text.split(f'## {heading}\n', 1)[1].split('\n## ')[0].splitlines()
+    """The rows of the first table below a heading, as lists of cells."""
+    below = text.split(f'## {heading}\n', 1)[1].split('\n## ')[0]
+    lines = next(part for part in below.split('\n\n') if part.strip().startswith('| ')).splitlines()
     rows = [[cell.strip() for cell in line.strip('|').split(' | ')] for line in lines if line.startswith('| ')]
     return [row for row in rows if '---' not in row]
+
+
+def columns(text, heading):
+    """The rows below a heading by the name of their arm, as {heading of the column: cell}."""
+    headings, *rows = table(text, heading)
+    found = [dict(zip(headings, row, strict=True)) for row in rows]
+    return {row['arm'].removesuffix(' (control)').replace('\\', ''): row for row in found}
 
 
 def printed(study, records, width=100):
@@ -26,7 +36,7 @@ def printed(study, records, width=100):
     return file.getvalue()
 
 
-def test_the_ranking_is_by_mean_accuracy_and_arms_without_a_run_stand_last():
+def test_the_ranking_is_by_mean_accuracy_and_arms_without_a_run_stand_behind_those_that_failed():
     runs = [made_up.run(NONE, 10, 0.3), made_up.run(ADDITIVE, 10, 0.6), made_up.run(ADDITIVE, 11, 0.7),
             made_up.run(MEAN, 10, 0.64), made_up.failed(FIXED, 10)]
     standings = card.ranking(made_up.study(), runs)
@@ -38,54 +48,113 @@ def test_the_ranking_is_by_mean_accuracy_and_arms_without_a_run_stand_last():
 
 def test_below_five_runs_every_value_is_shown_and_no_interval():
     runs = [made_up.run(ADDITIVE, 10, 0.6), made_up.run(ADDITIVE, 11, 0.7)]
-    rows = table(card.card(made_up.study(), runs), 'Ranking')
-    row = dict(zip(rows[0], rows[1]))
+    text = card.card(made_up.study(), runs)
+    row = columns(text, 'Ranking')['additive']
     assert row['accuracy %'] == '65.0'
-    assert row['sd'] == '7.1'  # sqrt(2 x 0.05^2)
+    assert row['sd %'] == '7.1'  # sqrt(2 x 0.05^2)
     assert row['95 % interval'] == '–'
-    assert row['every run'] == '60.0, 70.0'
+    assert row['interquartile mean %'] == '65.0'
+    assert row['every run %'] == '60.0, 70.0'
     assert row['token error %'] == '8.8'  # mean of 10 and 7.5
+    assert '\nNo interval (–) below 5 runs: every run is shown instead.\n' in text
+    assert 'resamples' not in text
 
 
 def test_from_five_runs_on_the_interval_is_shown_beside_every_value():
     scores = [0.60, 0.62, 0.61, 0.66, 0.63, 0.64]
     runs = [made_up.run(ADDITIVE, seed, score) for seed, score in enumerate(scores)]
-    rows = table(card.card(made_up.study(), runs), 'Ranking')
-    row = dict(zip(rows[0], rows[1]))
+    text = card.card(made_up.study(), runs)
+    row = columns(text, 'Ranking')['additive']
     low, high = scipy.stats.bootstrap((scores,), np.mean, method='percentile',
                                       rng=np.random.default_rng(1)).confidence_interval
     shown = [float(end) / 100 for end in row['95 % interval'].split(' to ')]
     assert shown == pytest.approx([low, high], abs=0.0016)
-    assert row['every run'] == '60.0, 62.0, 61.0, 66.0, 63.0, 64.0'
+    assert row['every run %'] == '60.0, 62.0, 61.0, 66.0, 63.0, 64.0'
+    drawn = '95 % interval: percentile bootstrap over runs, 10,000 resamples, seed 20140901.'
+    assert f'\n{drawn}\n' in text
+    text = card.card(made_up.study(), [*runs, made_up.run(NONE, 10)])
+    assert f'\n{drawn} No interval (–) below 5 runs: every run is shown instead.\n' in text
 
 
-def test_the_answer_says_best_best_control_weakest_and_how_far_it_carries():
+def test_the_answer_says_best_best_and_weakest_control_and_how_far_it_carries():
     runs = [made_up.run(arm, seed, score + seed / 100) for seed in (0, 2) for arm, score in (
         (NONE, 0.2), (MEAN, 0.4), (ADDITIVE, 0.7), (GENERAL, 0.1))]
     assert card.answer(card.ranking(made_up.study(), runs)) == (
-        'additive gets 71.0 % of the test set exactly right; the best control, mean, gets 41.0 %; the weakest, none, '
-        '21.0 % (mean of 2 runs an arm). Fewer than 6 runs an arm describe; they do not support a claim.')
+        'additive gets 71.0 % of the test set exactly right; the best control, mean, gets 41.0 %; the weakest '
+        'control, none, 21.0 % (mean of 2 runs an arm). No significance was tested: these figures describe.')
+
+
+def test_the_answer_speaks_of_the_best_control_only_among_several():
+    runs = [made_up.run(ADDITIVE, 10, 0.7), made_up.run(NONE, 10, 0.2), made_up.run(GENERAL, 10, 0.1)]
+    assert card.answer(card.ranking(made_up.study(), runs)) == (
+        'additive gets 70.0 % of the test set exactly right; the control, none, gets 20.0 % (one run an arm). '
+        'No significance was tested: these figures describe.')
 
 
 def test_the_answer_speaks_of_failed_runs_and_of_a_control_that_wins():
-    runs = [made_up.run(MEAN, 10, 0.7), made_up.run(ADDITIVE, 10, 0.4), made_up.failed(ADDITIVE, 11)]
-    sentence = card.answer(card.ranking(made_up.study(), runs))
-    assert sentence.startswith('mean gets 70.0 % of the test set exactly right; the next arm, additive, gets 40.0 % '
-                               '(one run an arm). 1 run failed and is in none of these means.')
+    runs = [made_up.run(MEAN, 10, 0.7), made_up.run(ADDITIVE, 10, 0.4), made_up.failed(ADDITIVE, 11),
+            made_up.run(NONE, 10, 0.1), made_up.run(NONE, 11, 0.1)]
+    assert card.answer(card.ranking(made_up.study(), runs)) == (
+        'mean gets 70.0 % of the test set exactly right; the next arm, additive, gets 20.0 %; the weakest arm, none, '
+        '10.0 % (mean of 1 to 2 runs an arm). 1 run failed and counts as 0 %. '
+        'No significance was tested: these figures describe.')
+
+
+def test_the_answer_says_that_nothing_has_finished():
     assert card.answer(card.ranking(made_up.study(), [])) == 'No run has finished yet.'
+    assert card.answer(card.ranking(made_up.study(), [made_up.failed(NONE, 10), made_up.failed(MEAN, 10)])) == (
+        'No run has finished yet. 2 runs failed and count as 0 %. No significance was tested: these figures describe.')
+
+
+def test_a_failed_run_counts_as_zero_everywhere_in_the_ranking():
+    runs = [made_up.run(ADDITIVE, 10, 0.6), made_up.failed(ADDITIVE, 11), made_up.run(ADDITIVE, 12, 0.9),
+            made_up.run(NONE, 10, 0.55), made_up.failed(GENERAL, 10)]
+    text = card.card(made_up.study(), runs)
+    rows = columns(text, 'Ranking')
+    assert list(rows)[:3] == ['none', 'additive', 'general']  # without the failed run additive would lead
+    row = rows['additive']
+    assert (row['place'], row['runs']) == ('2', '2 finished, 1 failed')
+    assert row['accuracy %'] == '50.0'
+    assert row['sd %'] == '45.8'  # sqrt((0.1^2 + 0.5^2 + 0.4^2) / 2)
+    assert row['every run %'] == '60.0, 0.0 (failed), 90.0'
+    assert (row['token error %'], row['loss']) == ('6.2', '0.450')  # means of 10 and 2.5, of 0.6 and 0.3
+    row = rows['general']
+    assert (row['place'], row['accuracy %'], row['every run %']) == ('3', '0.0', '0.0 (failed)')
+    assert (row['token error %'], row['loss']) == ('–', '–')
+    assert rows['mean']['accuracy %'] == '–'
+
+
+def test_a_failed_run_counts_in_the_interval():
+    runs = [made_up.run(ADDITIVE, seed, 0.6) for seed in range(4)]
+    row = columns(card.card(made_up.study(), [*runs, made_up.failed(ADDITIVE, 4)]), 'Ranking')['additive']
+    low, high = (float(end) for end in row['95 % interval'].split(' to '))
+    assert low < 48 < high == 60
 
 
 def test_a_failed_run_is_in_the_card_with_its_error():
     text = card.card(made_up.study(), [made_up.run(ADDITIVE, 10), made_up.failed(ADDITIVE, 11, 'loss is | nan')])
     assert '| 1 finished, 1 failed |' in text
+    assert 'Failed runs count as 0 % and are not replaced:' in text
     assert '| additive | 11 | loss is \\| nan |' in text
+
+
+def test_tables_of_finished_runs_say_which_arms_have_others():
+    known = {'error_rate': 0.9, 'shift': 1, 'error_rate_shifted': 0.03}
+    runs = [made_up.run(ADDITIVE, 10, alignment=known), made_up.run(NONE, 10)]
+    assert 'Finished runs only' not in card.card(made_up.study(), runs)
+    text = card.card(made_up.study(), [*runs, made_up.failed(ADDITIVE, 11), made_up.failed(FIXED, 10)])
+    said = 'Finished runs only; arms with failed runs: additive (1 finished, 1 failed), fixed\\_context (1 failed).'
+    for heading in ('Accuracy by source length', 'Alignment', 'What differs'):
+        assert said in text.split(f'## {heading}\n')[1].split('\n## ')[0], heading
+    assert text.count(said) == 3
+    assert table(text, 'Alignment')[1:] == [['additive', '90.0', '+1', '3.0']]
 
 
 def test_every_arm_stands_in_the_ranking_and_among_the_differences():
     text = card.card(made_up.study(), [made_up.run(ADDITIVE, 10)])
-    for heading, column in (('Ranking', 1), ('What differs', 0)):
-        names = [row[column].removesuffix(' (control)').replace('\\', '') for row in table(text, heading)[1:]]
-        assert sorted(names) == sorted(arm.name for arm in made_up.ARMS)
+    for heading in ('Ranking', 'What differs'):
+        assert sorted(columns(text, heading)) == sorted(arm.name for arm in made_up.ARMS)
+        assert len(table(text, heading)) == 1 + len(made_up.ARMS)
 
 
 def test_accuracy_by_length_is_right_over_count_with_the_range_of_the_runs():
@@ -99,15 +168,64 @@ def test_accuracy_by_length_is_right_over_count_with_the_range_of_the_runs():
 
 def test_each_expectation_has_its_verdict_and_its_numbers():
     rows = table(card.card(made_up.study(), made_up.runs()), 'Expectations')[1:]
-    assert [row[1] for row in rows] == ['met', 'not met', 'not run']
+    assert [row[1] for row in rows] == ['met', 'not met', 'not measured']
     assert rows[0][2] == '71.2 % against 30.4 %'
 
 
 def test_the_card_says_how_to_repeat_and_with_what():
     text = card.card(made_up.study(), [*made_up.runs(), made_up.run(ADDITIVE, 12, machine='another machine')])
-    for part in ('python -m experiments.run forgetting --profile cpu', 'a made-up machine, 2 cores', 'another machine',
-                 '5fec' * 16, 'jax: 0.0.0', 'seeds: 10, 11, 12', 'decoder.attention.window = 5', '2.51 M', '412,345'):
+    for part in ('```\npip install -e .\npython -m experiments.run forgetting --profile cpu\n```', '5fec' * 16,
+                 'machine: a made-up machine, 2 cores; another machine', 'seq2lab: 0.0.1, commit 0123456789ab',
+                 'python: 3.99.1', 'jax: 0.0.0', 'seeds: 10, 11, 12', 'decoder.attention.window = 5', '2.51 M',
+                 '412,345'):
         assert part in text.replace('\\', ''), part
+
+
+def test_what_only_the_base_has_is_collected_at_the_end():
+    changes = {'decoder.cell': None, 'decoder.kind': 'transformer', 'decoder.layers': None}
+    assert card.changes(changes) == ["decoder.kind = 'transformer'", 'without decoder.cell, decoder.layers']
+    assert card.changes({'decoder.cell': None}) == ['without decoder.cell']
+    assert card.changes({}) == ['none (the base)']
+
+
+def test_parameters_are_held_against_the_arm_without_changes():
+    sizes = (69_300, 110_200, 101_000, 100_000, 99_990)
+    runs = [made_up.run(arm, 10, parameters_non_embedding=size) for arm, size in zip(made_up.ARMS, sizes)]
+    rows = columns(card.card(made_up.study(), runs), 'What differs')
+    assert [rows[arm.name]['against the base'] for arm in made_up.ARMS[:6]] == [
+        '−30.7 %, not matched', '+10.2 %, not matched', '+1.0 %', '0.0 %', '0.0 %', '–']
+    for base in ([], [made_up.failed(ADDITIVE, 10)]):
+        rows = columns(card.card(made_up.study(), [made_up.run(NONE, 10), *base]), 'What differs')
+        assert rows['none']['against the base'] == '–'
+
+
+def test_compiling_is_counted_once_an_arm_and_the_other_seconds_are_means():
+    runs = [made_up.run(ADDITIVE, seed, seconds={'compile': compiling, 'train': train, 'evaluate': 3 * train})
+            for seed, compiling, train in ((10, 20.0, 1.0), (11, 0.0, 2.0))]
+    text = card.card(made_up.study(), runs)
+    row = columns(text, 'What differs')['additive']
+    assert (row['seconds: compile (once)'], row['train'], row['evaluate']) == ('20.0', '1.5', '4.5')
+    assert '\nseconds: train without measuring and saving, evaluate without compiling.\n' in text
+
+
+def test_cards_of_two_tasks_have_different_titles():
+    assert card.card(made_up.study(), []).startswith('# forgetting: pronunciation, profile cpu\n\n**Does a fixed')
+    assert card.card(made_up.study(task='copy'), []).startswith('# forgetting: copy, profile cpu\n')
+
+
+def test_a_card_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / 'card.md'
+    study = made_up.study(question='half a character: \ud800')
+    card.write(path, study, [])
+    assert path.read_text(encoding='utf-8') == card.card(made_up.study(question='half a character: &#55296;'), [])
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(os, 'replace', full)
+    with pytest.raises(UserError, match='No space left'):
+        card.write(path, study, made_up.runs())
+    assert path.read_bytes() == before
 
 
 def test_alignment_stands_in_the_card_where_it_is_known():
@@ -129,10 +247,26 @@ def test_the_terminal_shows_names_in_full_and_takes_brackets_as_text():
     assert 'local_monotonic' in printed(made_up.study(), made_up.runs(), width=80)
     study = made_up.study(arms=(made_up.ARMS[3]._replace(name='[red]a[/blue]'),))
     assert '[red]a[/blue]' in printed(study, [made_up.run(study.arms[0], 10, 0.5)])
-    assert '60.0, 70.0' in printed(made_up.study(), [made_up.run(ADDITIVE, 1, 0.6), made_up.run(ADDITIVE, 2, 0.7)])
+
+
+def test_the_terminal_shows_every_run_where_there_is_no_interval():
+    runs = [made_up.run(ADDITIVE, 1, 0.6), made_up.failed(ADDITIVE, 2), *[made_up.run(NONE, n, 0.1) for n in range(5)]]
+    text = printed(made_up.study(), runs, width=120)
+    assert '60.0, 0.0 (failed)' in text
+    assert '10.0 to 10.0' in text
+
+
+def test_the_terminal_names_arms_that_were_not_run_below_the_table():
+    arms = (*made_up.ARMS[:4], GENERAL._replace(name='[b]'))
+    text = printed(made_up.study(arms=arms), [made_up.run(NONE, 10), made_up.failed(ADDITIVE, 10)])
+    assert 'not run: fixed_context, mean, [b]' in text
+    assert text.count('not run') == text.count('fixed_context') == 1
+    assert '1 failed' in text
+    assert 'not run' not in printed(made_up.study(), made_up.runs())
 
 
 @pytest.mark.parametrize(('value', 'text'), [
-    (0, '0'), (12.5, '12.5'), (999, '999'), (1500, '1.5 k'), (2.513e6, '2.51 M'), (4e9, '4 G'), (1.25e13, '12.5 T')])
+    (0, '0'), (12.5, '12.5'), (999, '999'), (1500, '1.5 k'), (999.6, '1 k'), (999_499, '999 k'), (999_999, '1 M'),
+    (9.999e14, '1000 T'), (0.00251, '0.00251'), (2.513e6, '2.51 M'), (4e9, '4 G'), (1.25e13, '12.5 T')])
 def test_large_numbers_are_shortened(value, text):
     assert card.short(value) == text

@@ -3,7 +3,9 @@
 import base64
 import hashlib
 import html.parser
+import os
 import re
+import resource
 
 import numpy as np
 import pytest
@@ -52,7 +54,7 @@ def seven() -> Page:
 def hostile_page():
     arms = tuple(ADDITIVE._replace(name=word, summary=word, changes={word: word}) for word in HOSTILE)
     finding = made_up.FINDINGS[0]._replace(text=HOSTILE[1], measured=HOSTILE[0])
-    study = made_up.study(arms=arms, question=HOSTILE[0], findings=(finding,), command=HOSTILE[0], notes=HOSTILE,
+    study = made_up.study(arms=arms, question=HOSTILE[0], findings=(finding,), commands=HOSTILE[:2], notes=HOSTILE,
                           name=HOSTILE[5], task=HOSTILE[0], profile=HOSTILE[0])
     symbols = list(HOSTILE)
     example = {'rule': HOSTILE[0], 'source': symbols, 'answer': symbols, 'output': symbols[:2], 'right': False,
@@ -100,7 +102,7 @@ def test_ids_are_unique_and_every_anchor_leads_somewhere(seven):
 
 def test_sections_stand_in_order(seven):
     assert [found['id'] for found in seven.all('section')] == [
-        'ranking', 'lengths', 'learning', 'attention', 'differences', 'expectations', 'repeat']
+        'expectations', 'ranking', 'lengths', 'learning', 'attention', 'differences', 'repeat']
 
 
 def test_the_ranking_draws_every_run_where_its_score_is():
@@ -110,6 +112,63 @@ def test_the_ranking_draws_every_run_where_its_score_is():
     assert not found.all('line', class_='bar')
     strips = [attributes['class'] for _, attributes in found.tags if attributes.get('class', '').startswith('strip ')]
     assert strips[:2] == ['strip arm3', 'strip arm0']  # ranked by score, styled by the order of the study
+
+
+def test_a_failed_run_is_a_cross_at_zero_and_draws_the_mean_down():
+    text = page.page(made_up.study(), [made_up.run(ADDITIVE, 10, 0.5), made_up.failed(ADDITIVE, 11)])
+    found = Page(text)
+    assert [circle['cx'] for circle in found.all('circle', class_='run')] == ['50.00%']
+    assert re.findall(r'<svg x="([^"]*)"[^>]*><path class="failed"[^>]*><title>([^<]*)', text) == [
+        ('0%', 'seed 11: failed')]
+    assert 'A cross at 0 is a failed run.' in found.text
+    assert 'mean 25.0 %' in found.text
+    assert found.all('svg', **{'aria-label': 'additive: mean 25.0 % of 2 runs, 1 of them failed'})
+    assert 'A cross at 0' not in Page(page.page(made_up.study(), made_up.runs())).text
+
+
+def test_everything_that_speaks_of_finished_runs_says_which_arms_have_others():
+    known = {'error_rate': 0.9, 'shift': 1, 'error_rate_shifted': 0.03}
+    runs = [made_up.run(ADDITIVE, 10, alignment=known), made_up.failed(ADDITIVE, 11)]
+    sections = page.page(made_up.study(), runs).split('<section id="')[1:]
+    said = 'Finished runs only; arms with failed runs: additive (1 finished, 1 failed).'
+    assert [section.split('"')[0] for section in sections if said in section] == [
+        'lengths', 'learning', 'attention', 'differences']
+    assert 'Finished runs only' not in page.page(made_up.study(), made_up.runs())
+
+
+def test_the_page_says_how_its_figures_came_about(seven):
+    assert 'No significance was tested: these figures describe.' in seven.text.replace('\xa0', ' ')
+    assert 'No interval (–) below 5 runs: every run is shown instead.' in seven.text
+    assert 'seconds: train without measuring and saving, evaluate without compiling.' in seven.text
+    runs = [made_up.run(ADDITIVE, seed) for seed in range(5)]
+    assert '95 % interval: percentile bootstrap over runs, 10,000 resamples, seed 20140901.' in Page(
+        page.page(made_up.study(), runs)).text
+
+
+def test_the_page_says_what_its_maps_are(seven):
+    text = ' '.join(seven.text.split())
+    assert 'A cell is the weight of one position, the mean over heads and layers' in text
+    assert 'longest, shortest and median examples are the same words for all runs; the worst are each run’s own' in text
+
+
+def test_on_paper_every_panel_and_every_table_is_there(seven):
+    style = seven.code['style']
+    screen = style.index('@media screen{')
+    assert style.count('.panel{display:none}') == 1
+    assert style.index('.panel{display:none}') > screen > style.index('@media print')
+    assert style[screen:].count('{') == style[screen:].count('}')  # nothing closes it early, and it ends the style
+    assert not re.search(r'[^{}]}}[^{}]', style[screen:].replace('{display:block}}', ''))
+    assert not seven.all('details')
+
+
+def test_parameters_are_held_against_the_base_and_words_stand_left():
+    runs = [made_up.run(NONE, 10, parameters_non_embedding=69_300), made_up.run(ADDITIVE, 10,
+                                                                                parameters_non_embedding=100_000)]
+    text = page.page(made_up.study(), runs)
+    assert '<td class="n">−30.7\xa0%, not matched</td>' in text  # no line ends between number and unit
+    assert '<td class="n">2.51\xa0M</td>' in text
+    assert "<td>decoder.attention.name = &#x27;none&#x27;\nwithout decoder.attention.energy_width</td>" in text
+    assert '<th scope="col">arm</th><th scope="col">runs</th><th scope="col" class="n">accuracy %</th>' in text
 
 
 def test_from_five_runs_on_the_ranking_draws_the_interval():
@@ -193,11 +252,18 @@ def test_a_study_without_any_finished_run_still_has_a_page():
     for runs in ([], [made_up.failed(ADDITIVE, 10)]):
         text = Page(page.page(made_up.study(), runs)).text
         assert 'No run has finished yet.' in text
+        assert ('failed and counts as 0 %' in text.replace('\xa0', ' ')) == bool(runs)
         assert 'python -m experiments.run' in text
 
 
+def test_all_commands_and_versions_are_on_the_page(seven):
+    for part in ('pip install -e .\npython -m experiments.run forgetting --profile cpu', '3.99.1',
+                 '0.0.1, commit 0123456789ab'):
+        assert part in seven.text, part
+
+
 def test_expectations_carry_their_verdict_and_numbers(seven):
-    for part in ('✓ met', '✗ not met', '– not run', '71.2 % against 30.4 %', 'decoder.attention.window = 5'):
+    for part in ('✓ met', '✗ not met', '– not measured', '71.2 % against 30.4 %', 'decoder.attention.window = 5'):
         assert part in seven.text, part
 
 
@@ -217,16 +283,44 @@ def test_a_page_of_seven_arms_and_two_seeds_is_small():
     assert len(text.encode()) < 5e6
 
 
-def test_a_page_is_written_whole_or_not_at_all(tmp_path):
+@pytest.fixture
+def written(tmp_path):
     path = tmp_path / 'report.html'
     page.write(path, made_up.study(), made_up.runs())
-    before = path.read_bytes()
+    return path, path.read_bytes()
+
+
+def test_a_page_that_cannot_be_made_or_written_is_a_user_error(written):
+    path, before = written
     with pytest.raises(UserError, match='no arm'):
         page.write(path, made_up.study(arms=made_up.ARMS[:2]), made_up.runs())
     assert path.read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == ['report.html']
-    with pytest.raises(UserError, match='cannot write'):
-        page.write(tmp_path / 'missing' / 'report.html', made_up.study(), made_up.runs())
+    assert [file.name for file in path.parent.iterdir()] == ['report.html']
+    with pytest.raises(UserError, match=r'missing/report\.html'):
+        page.write(path.parent / 'missing' / 'report.html', made_up.study(), made_up.runs())
+
+
+def test_a_disk_that_fills_up_in_the_middle_of_a_page_leaves_the_old_one(written):
+    path, before = written
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # the 1,001st byte of a file is refused
+    try:
+        with pytest.raises(UserError, match=r'report\.html'):
+            page.write(path, made_up.study(question='Another?'), made_up.runs())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+
+
+def test_a_page_that_cannot_take_its_place_leaves_the_old_one(written, monkeypatch):
+    path, before = written
+
+    def denied(*_):
+        raise OSError(13, 'Permission denied')
+    monkeypatch.setattr(os, 'replace', denied)
+    with pytest.raises(UserError, match='Permission denied'):
+        page.write(path, made_up.study(question='Another?'), made_up.runs())
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(('low', 'high'), [(0, 4.71), (0, 0.03), (0, 2000), (0, 1), (-1.2, 3.4), (0, 100_000), (5, 5)])

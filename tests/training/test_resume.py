@@ -2,10 +2,10 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
 
 import jax
 import numpy as np
@@ -14,9 +14,10 @@ import pytest
 from configs import copy
 from research import build, train
 from research.study import arms
+from research.text import batches
 from tests.conftest import REPOSITORY
 
-N = 24
+N = 12
 CHANGES = {
     'data.train': 90, 'data.dev': 8, 'data.test': 8, 'data.longest': 6, 'data.longest_test': 6,
     'batches.tokens': 96, 'batches.buckets': 2, 'encoder.features': 8, 'encoder.embedding_features': 8,
@@ -41,15 +42,38 @@ def flags(words):
             *(f'--config.{key}={value}' for key, value in changes.items())]
 
 
-def saved(trainer, workdir):
-    """Everything in the newest checkpoint, as bytes."""
-    identity = build.identity(trainer.config, trainer.data.source, trainer.data.target)
-    example = train.Saved(trainer._start(jax.random.key(0)), train.Best(np.float32(0), np.float32(0), np.int32(0)))
-    step, found = train.Checkpoints(workdir / 'checkpoints', keep=2, identity=identity).restore(example)
-
-    def raw(leaf):
+def raw(tree):
+    """Every leaf by name, as bytes."""
+    def bits(leaf):
         return np.asarray(jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf)
-    return step, {jax.tree_util.keystr(path): raw(leaf) for path, leaf in jax.tree.leaves_with_path(found)}
+    return {jax.tree_util.keystr(path): bits(leaf) for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def saved(trainer, workdir, step):
+    """Everything in the checkpoint of a step."""
+    identity = build.identity(trainer.config, trainer.data.source, trainer.data.target)
+    kept = train.Checkpoints(workdir / 'checkpoints', keep=2, identity=identity)
+    return raw(kept.restore_step(step, trainer.example()))
+
+
+def assert_equal(one, other):
+    assert one.keys() == other.keys()
+    for name, leaf in one.items():
+        np.testing.assert_array_equal(leaf, other[name], err_msg=name)
+        assert leaf.dtype == other[name].dtype, name
+
+
+KILLED = f"""
+import os, signal
+from research import train
+original = train.Saving.__call__
+def save(self, step, state, metrics):
+    original(self, step, state, metrics)
+    if step == {N + 5}:
+        os.kill(os.getpid(), signal.SIGKILL)
+train.Saving.__call__ = save
+train.main()
+"""
 
 
 @pytest.mark.parametrize('words', ['additive', 'transformer'])
@@ -58,41 +82,30 @@ def test_a_killed_run_ends_as_if_it_had_never_been_killed(words, tmp_path):
     trainer.run(tmp_path / 'whole', console=False)
 
     environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
-    command = [sys.executable, '-m', 'research.train', *flags(words), f'--workdir={tmp_path / "killed"}']
-    process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 200
-    while not any((tmp_path / 'killed' / 'checkpoints').glob(f'{N}*/manifest.json')) and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    middle, _ = saved(trainer, tmp_path / 'killed')
-    assert middle in (N, 2 * N)  # it may have been quick; the first kill is meant to hit the middle
-
-    if middle == 2 * N:
-        pytest.fail('the run ended before it could be killed: make it longer')
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=240)
+    options = [*flags(words), f'--workdir={tmp_path / "killed"}']
+    killed = subprocess.run([sys.executable, '-c', KILLED, *options], cwd=REPOSITORY, env=environment,
+                            capture_output=True, text=True, timeout=240)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert_equal(saved(trainer, tmp_path / 'whole', N), saved(trainer, tmp_path / 'killed', N))
+    done = subprocess.run([sys.executable, '-m', 'research.train', *options], cwd=REPOSITORY, env=environment,
+                          capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert f'going on from step {N}' in done.stdout + done.stderr
-    (step, whole), (other_step, resumed) = saved(trainer, tmp_path / 'whole'), saved(trainer, tmp_path / 'killed')
-    assert step == other_step == 2 * N
-    assert whole.keys() == resumed.keys()
-    for name, leaf in whole.items():
-        np.testing.assert_array_equal(leaf, resumed[name], err_msg=name)
-        assert leaf.dtype == resumed[name].dtype
+    assert_equal(saved(trainer, tmp_path / 'whole', 2 * N), saved(trainer, tmp_path / 'killed', 2 * N))
 
     lines = {name: [json.loads(line) for line in (tmp_path / name / 'metrics.jsonl').read_text().splitlines()]
              for name in ('whole', 'killed')}
     kept = ('step', 'kind', 'loss', 'accuracy', 'tokens')
     whole, resumed = ([{key: line.get(key) for key in kept} for line in lines[name]] for name in ('whole', 'killed'))
     assert whole == resumed  # every measurement once, and the same
+    starts = (tmp_path / 'killed' / 'environment.jsonl').read_text().splitlines()
+    assert [json.loads(line)['versions']['jax'] for line in starts] == [jax.__version__] * 2
 
 
 def test_the_next_ten_batches_follow_from_the_step_alone():
-    trainer = train.Trainer(config('additive'))
-    from research.text import batches
-    plan, again = trainer.plans.train, build.plans(trainer.config, trainer.data).train
+    """Of a run that reads its data anew, in the order that its own seed decides."""
+    trainer, other = train.Trainer(config('additive')), train.Trainer(config('additive'))
+    plan, again = trainer.plans.train, other.plans.train
     for start in (0, N, len(plan) - 3, 2 * len(plan) + 1):
         stream = batches.stream(again, start)
         for k, batch in zip(range(start, start + 10), stream, strict=False):
@@ -110,11 +123,11 @@ def test_of_equal_accuracies_the_lower_loss_is_better():
     assert not best(0.5, 0.1).beaten_by(best(0.4, 0.0))
 
 
-def test_sigterm_saves_and_the_run_goes_on(tmp_path):
-    """The documented exit code, a checkpoint at the step where it was asked to stop, and the same end."""
-    command = [sys.executable, '-m', 'research.train', *flags('additive'), '--config.training.steps=4000',
-               '--config.training.checkpoint_every=4000', '--config.training.evaluate_every=4000',
-               f'--workdir={tmp_path / "run"}']
+def test_sigterm_saves_the_step_at_which_the_run_stops(tmp_path):
+    """The documented exit code, and a checkpoint that is, bit for bit, so many updates from the start."""
+    changes = {'training.steps': 4000, 'training.checkpoint_every': 4000, 'training.evaluate_every': 4000}
+    command = [sys.executable, '-m', 'research.train', *flags('additive'),
+               *(f'--config.{key}={value}' for key, value in changes.items()), f'--workdir={tmp_path / "run"}']
     with subprocess.Popen(command, cwd=REPOSITORY, env=os.environ | {'JAX_PLATFORMS': 'cpu'},
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         for line in process.stdout:
@@ -123,5 +136,11 @@ def test_sigterm_saves_and_the_run_goes_on(tmp_path):
         process.send_signal(signal.SIGTERM)
         rest = process.stdout.read()
     assert process.returncode == train.STOPPED, rest
-    assert 'start again to go on' in rest
-    assert any((tmp_path / 'run' / 'checkpoints').glob('*/manifest.json'))
+    stopped = int(re.search(r'at step (\d+); start again to go on', rest)[1])
+    trainer = train.Trainer(arms.override(config('additive'), changes))
+    trainer.compile(lambda text: None)
+    state, plan = trainer._start(np.uint32(trainer.config.seed)), trainer.plans.train
+    for k in range(stopped):
+        state, _ = trainer._update(state, plan[k])
+    found = saved(trainer, tmp_path / 'run', stopped)
+    assert_equal(raw(state), {name.removeprefix('.state'): leaf for name, leaf in found.items() if '.state' in name})

@@ -8,7 +8,9 @@ import pytest
 
 from configs import base
 from research import build
+from research.attention.additive import Additive
 from research.errors import UserError
+from research.models import contract
 from research.shapes import Batch, Places
 from research.study import arms
 from research.training import loop, state
@@ -101,3 +103,23 @@ def test_the_loop_goes_on_from_the_state_and_says_when_the_data_ends():
     assert loop.train(last, 'xyz', step, 5, []) is last
     with pytest.raises(UserError, match='the data ended after 4 of 9 steps'):
         loop.train(begin, 'cd', step, 9, [])
+
+
+def test_what_an_attention_adds_to_the_loss_is_in_the_loss_and_in_the_gradient(monkeypatch):
+    """A penalty of a tenth of the first hidden unit at each real position, as a variant would return it."""
+    plain = Additive.__call__
+
+    def with_penalty(self, query, memory, carry, places, rng=None):
+        read = plain(self, query, memory, carry, places, rng)
+        return read._replace(penalty=0.1 * query[:, :, 0] + 3.0)
+    model, optimiser, start = parts()
+    batch, step = padded(4, 5, 6, LENGTHS), train_step(model, optimiser)
+    _, before = jax.jit(step)(start, batch)
+    monkeypatch.setattr(Additive, '__call__', with_penalty)
+    decoded = contract.decode(model, start.params, contract.encode(model, start.params, batch.source,
+                                                                   batch.source_places),
+                              batch.inputs, batch.target_places)
+    _, after = jax.jit(train_step(model, optimiser))(start, batch)
+    assert 2.5 * 9 < float(decoded.penalty) < 3.5 * 9
+    np.testing.assert_allclose(float(after['loss']), float(before['loss']) + float(decoded.penalty) / 9, rtol=1e-5)
+    assert float(after['gradient_norm']) != float(before['gradient_norm'])

@@ -1,0 +1,99 @@
+"""The work directory of a run: whose it is, that no other process writes there, and files that are replaced whole."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from research.errors import UserError
+
+CONFIG = 'config.json'
+LOCK = 'lock'  # an empty file: whoever writes in the directory holds it
+
+
+@contextlib.contextmanager
+def claimed(folder: pathlib.Path, config: str, files: Mapping[str, str]) -> Iterator[None]:
+    """Makes a work directory this run's own for as long as the context is open.
+
+    Args:
+      folder: made if it is absent; what it holds must be this run's.
+      config: of the run, as JSON.
+      files: others that decide the run, by name: its vocabularies, what its data is.
+
+    Raises:
+      UserError: the directory holds another config's run, a run on other data, or something else; another process
+        writes there; it cannot be made or written. Nothing is changed then.
+    """
+    with locked(folder):
+        path = folder / CONFIG
+        if path.is_file():
+            _compare(folder, path, config, "holds another config's run")
+            for name, text in files.items():
+                if (folder / name).is_file():  # a kill may have come before it was written
+                    _compare(folder, folder / name, text, 'holds a run on other data')
+        elif {other.name for other in folder.iterdir()} - {LOCK}:
+            raise UserError(f'{folder} is not empty and holds no run (no {CONFIG}). Choose another --workdir')
+        for name, text in {CONFIG: config, **files}.items():  # the config first: it says whose the directory is
+            replace(folder / name, text)
+        yield
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+    """Holds a directory, which is made if it is absent, against other processes; a kill lets it go.
+
+    Raises:
+      UserError: another process holds it, or it cannot be made.
+    """
+    lock = folder / LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        new, file = not lock.exists(), open(lock, 'a')  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise UserError(f'{folder} cannot be a work directory: {error.strerror}. Choose another --workdir') from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f'{folder} is in use: another process writes there. Wait for it, or choose another '
+                            '--workdir') from None
+        try:
+            yield
+        except UserError:
+            if new:
+                lock.unlink(missing_ok=True)  # somebody else's directory stays as it was
+            raise
+
+
+def replace(path: pathlib.Path, text: str) -> None:
+    """Replaces a file as a whole: a kill leaves the old one or the new one. Raises UserError when it cannot."""
+    temporary = path.with_name(path.name + '.new')
+    try:
+        temporary.write_text(text, encoding='utf-8')
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f'{path}: cannot be written ({error.strerror})') from None
+
+
+def flat(tree: dict[str, Any], above: str = '') -> dict[str, Any]:
+    """Nested dicts to one dict of dotted keys."""
+    leaves = {}
+    for key, value in tree.items():
+        leaves |= flat(value, f'{above}{key}.') if isinstance(value, dict) else {f'{above}{key}': value}
+    return leaves
+
+
+def _compare(folder, path, text, what):
+    try:
+        there, here = flat(json.loads(path.read_text(encoding='utf-8'))), flat(json.loads(text))
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f'{path} is damaged ({error}). Restore it, or choose another --workdir') from None
+    differing = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
+    if differing:
+        key = differing[0]
+        raise UserError(f'{folder} {what}: {key} is {there.get(key)!r:.60} there and {here.get(key)!r:.60} here'
+                        + (f' ({len(differing)} keys differ)' if differing[1:] else '')
+                        + '. Choose another --workdir')
