@@ -53,8 +53,8 @@ def get_config() -> ConfigDict:
     config.decoding = ConfigDict()
     config.decoding.beams = 1              # W; 1 = greedy
     config.decoding.length_penalty = 0.6   # Wu et al. 2016, equation 14; 0 = none
-    config.decoding.maximum_ratio = 2.0    # an output may have this many symbols a source symbol
-    config.decoding.maximum_extra = 10     #   and this many more
+    config.decoding.maximum_ratio = 2.0    # an output may have this many symbols for each source symbol
+    config.decoding.maximum_extra = 10     #   and this many more; both sides count their end symbol
     config.decoding.tokens = 4096          # source positions decoded at a time, padding and beams counted
 
     config.evaluation = ConfigDict()

@@ -64,6 +64,13 @@ class Decoding(NamedTuple):
     maximum_ratio: float
     maximum_extra: int
     tokens: int
+    longest_source: int | None = None  # positions that the encoder has a vector for; None = any number
+    longest_target: int | None = None  # the same of the decoder
+
+    def limit(self, entries: int) -> int:
+        """The most symbols that may be written for a source of so many; both count their end symbol."""
+        limit = int(self.maximum_ratio * entries) + self.maximum_extra
+        return limit if self.longest_target is None else min(limit, self.longest_target)
 
     def describe(self) -> str:
         """For a score line."""
@@ -401,8 +408,10 @@ def loop(config: Config) -> Loop:
 def decoding(config: Config) -> Decoding:
     """How outputs are searched for."""
     section = config.decoding
+    longest = (part.maximum_length if part.kind == 'transformer' and part.position == 'learned' else None
+               for part in (config.encoder, config.decoder))
     return Decoding(section.beams, section.length_penalty, section.maximum_ratio, section.maximum_extra,
-                    section.tokens)
+                    section.tokens, *longest)
 
 
 def length_edges(config: Config) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ import argparse
 import datetime
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,14 +23,14 @@ from research.text.batches import BatchPlan, choose_buckets
 from research.text.corpus import Pair
 from research.text.vocabulary import Vocabulary
 from research.training.checkpoint import Checkpoints
-from research.translate import Translation, Translator
+from research.translate import Progress, Translation, Translator, remark_unknown
 
 
 class Evaluation(NamedTuple):
     """What one reading of a split says."""
 
     scores: dict[str, float]         # accuracy: share of outputs that are a right answer; token_error_rate
-    by_length: list[dict[str, Any]]  # buckets of source length: low, high, count, right, mean
+    by_length: list[dict[str, Any]]  # buckets of source length: low, high, count, sum (right), mean
     translations: list[Translation]
     right: np.ndarray                # bool, one for each pair
 
@@ -60,26 +60,35 @@ class Run(NamedTuple):
                             'steps')
         return cls(folder.name, config, model, source, target, found[1], found[0])
 
-    def translator(self, beams: int | None = None, with_weights: bool = False) -> Translator:
+    def translator(self, beams: int | None = None, with_weights: bool = False,
+                   progress: Callable[[int, int], None] = lambda done, lines: None) -> Translator:
         """Searches as the config says, or with another number of beams."""
         decoding = build.decoding(self.config)
         if beams is not None:
             if beams < 1:
                 raise UserError(f'--beams is {beams}; it must be at least 1')
             decoding = decoding._replace(beams=beams)
-        return Translator(self.model, self.source, self.target, decoding, with_weights)
+        return Translator(self.model, self.source, self.target, decoding, with_weights, progress)
 
 
 def evaluate(translator: Translator, params: Params, pairs: Sequence[Pair], edges: Sequence[int]) -> Evaluation:
-    """Decodes the sources and compares with the right answers; `edges` begin the buckets of source length."""
+    """Decodes the sources and compares with the right answers; `edges` begin the buckets of source length.
+
+    An answer counts as the vocabulary would write it: between words, one space is as good as two.
+    """
     translations = translator(params, [pair.source for pair in pairs])
-    outputs, answers = [found.text for found in translations], [(pair.target, *pair.others) for pair in pairs]
+    outputs, answers = [found.text for found in translations], right_answers(translator.target, pairs)
     right = accuracy.exact_match(outputs, answers)
     sizes = [len(found.source) - 1 for found in translations]
     ends = (*edges, max(edges[-1], *sizes) + 1)
     return Evaluation({'accuracy': float(np.mean(right)),
-                       'token_error_rate': accuracy.token_error_rate(outputs, answers)},
+                       'token_error_rate': accuracy.token_error_rate(outputs, answers, translator.target.unit)},
                       lengths.by_length(sizes, right, ends), translations, right)
+
+
+def right_answers(target: Vocabulary, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
+    """All right answers of each pair, as the target's vocabulary would write them."""
+    return [tuple(target.written(line) for line in (pair.target, *pair.others)) for pair in pairs]
 
 
 def alignment_scores(model: EncoderDecoder, params: Params, source: Vocabulary, target: Vocabulary,
@@ -126,8 +135,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with one_line_errors('research.evaluate'):
         run = Run.load(options.workdir)
-        translator = run.translator(beams=options.beams)
-        pairs = getattr(build.data(run.config).corpus, options.split)
+        translator = run.translator(beams=options.beams, progress=Progress())
+        texts = build.data(run.config).corpus
+        _check_corpus(pathlib.Path(options.workdir) / 'data.json', build.corpus_digest(texts))
+        pairs = getattr(texts, options.split)
+        remark_unknown(options.split, run.source, [pair.source for pair in pairs])
         result = evaluate(translator, run.params, pairs, build.length_edges(run.config))
         _note(options, run, translator, result)
         print(score_line(options.split, run.step, translator, result))
@@ -140,10 +152,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def score_line(split: str, step: int, translator: Translator, result: Evaluation) -> str:
     """One line that says the score and everything that decides it."""
     low, high = scipy.stats.binomtest(int(np.sum(result.right)), len(result.right)).proportion_ci(method='wilson')
+    cut = sum(not translation.finished for translation in result.translations)
     return (f'{split} accuracy {100 * result.scores["accuracy"]:.1f} % '
             f'(95 % interval over sentences {100 * low:.1f} to {100 * high:.1f}, n = {len(result.right):,}), '
             f'symbol error rate {100 * result.scores["token_error_rate"]:.1f} %, '
-            f'{translator.decoding.describe()}, step {step}')
+            f'{translator.decoding.describe()}, {f"{cut:,} outputs cut at their limit, " if cut else ""}step {step}')
 
 
 def _note(options: argparse.Namespace, run: Run, translator: Translator, result: Evaluation) -> None:
@@ -156,6 +169,17 @@ def _note(options: argparse.Namespace, run: Run, translator: Translator, result:
         file.write(json.dumps(reading) + '\n')
     with open(folder / f'{options.split}_outputs.txt', 'w', encoding='utf-8') as file:
         file.writelines(translation.text + '\n' for translation in result.translations)
+
+
+def _check_corpus(path: pathlib.Path, digest: str) -> None:
+    """Refuses to score on other data than the run was trained beside."""
+    try:
+        there = json.loads(path.read_text(encoding='utf-8'))['corpus']
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f'{path} is missing or damaged ({error}): this run is not whole') from None
+    if there != digest:
+        raise UserError(f'the corpus has changed since this run was trained: {path} names {there}, and its files are '
+                        f'{digest} now. Bring back the files that the config names')
 
 
 def _vocabulary(path: pathlib.Path) -> Vocabulary:

@@ -24,6 +24,7 @@ import numpy as np
 
 from research import build, command_line
 from research.errors import DivergedError, one_line_errors
+from research.evaluate import right_answers
 from research.evaluation import accuracy
 from research.models.contract import Params
 from research.text import batches
@@ -92,9 +93,9 @@ class Trainer:
         self.translator = Translator(self.model, self.data.source, self.data.target,
                                      build.decoding(config)._replace(beams=1))
         dev = self.data.corpus.dev
-        self.sample = [dev[index] for index in
-                       np.linspace(0, len(dev) - 1, min(len(dev), self.loop.dev_sample)).astype(int)]
-        self.lines = [pair.source for pair in self.sample]
+        sample = [dev[index] for index in
+                  np.linspace(0, len(dev) - 1, min(len(dev), self.loop.dev_sample)).astype(int)]
+        self.lines, self.answers = [pair.source for pair in sample], right_answers(self.data.target, sample)
         self.compile_seconds = 0.0
         self._start = self._update = self._measure = None
 
@@ -264,11 +265,11 @@ class Measuring:
         begin = time.perf_counter()
         loss = self.trainer.total_loss(state.params, self.trainer.plans.dev)
         outputs = [translation.text for translation in self.trainer.translator(state.params, self.trainer.lines)]
-        answers = [(pair.target, *pair.others) for pair in self.trainer.sample]
+        answers = self.trainer.answers
         right = float(np.mean(accuracy.exact_match(outputs, answers)))
         self.report.evaluation(step, {
             'loss': loss, 'accuracy': right,
-            'token_error_rate': accuracy.token_error_rate(outputs, answers),
+            'token_error_rate': accuracy.token_error_rate(outputs, answers, self.trainer.data.target.unit),
             'seconds': time.perf_counter() - begin})
         now = Best(np.float32(right), np.float32(loss), np.int32(step))
         if self.best.beaten_by(now):

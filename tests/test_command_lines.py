@@ -1,6 +1,8 @@
 """What users type, and what they get wrong: one line that names what and where, exit code 2, nothing compiled."""
 
+import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -9,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 import research.train
+import research.translate
 from research.attention.registry import VARIANTS
 from research.cells.registry import CELLS
 from tests.conftest import REPOSITORY
@@ -147,6 +150,7 @@ def test_a_corpus_that_has_changed_is_not_trained_on_and_the_run_stays_readable(
     assert done.returncode == 0, done.stderr
     (tmp_path / 'train.tsv').write_text('a b\tx y\nc\tz\n')
     refused(train_here(*options), 'holds a run on other data', 'corpus')
+    refused(command('research.evaluate', f'--workdir={tmp_path / "run"}', '--split=test'), 'the corpus has changed')
     assert command('research.translate', f'--workdir={tmp_path / "run"}', text='a\n').returncode == 0
 
 
@@ -183,11 +187,40 @@ def test_bad_corpus_files(content, names, tmp_path, train_here):
     refused(done, 'train.tsv', *(names if content is not None else []))
 
 
-def test_text_that_is_not_utf8_is_named_by_its_line(workdir):
-    done = command('research.translate', f'--workdir={workdir}', text=b'a b\nc\n\xff\n')
-    assert done.returncode == 2
-    assert b'standard input:3' in done.stderr
-    assert done.stderr.count(b'\n') == 1
+@pytest.fixture
+def translate_here(monkeypatch, capsys, workdir):
+    """Translates bytes in this process: (exit code, standard output, standard error)."""
+    def run(data, *arguments):
+        monkeypatch.setattr(sys, 'stdin', SimpleNamespace(buffer=io.BytesIO(data)))
+        code = 0
+        try:
+            research.translate.main([f'--workdir={workdir}', *arguments])
+        except SystemExit as caught:
+            code = caught.code
+        told = capsys.readouterr()
+        return SimpleNamespace(returncode=code, stdout=told.out, stderr=told.err)
+    return run
+
+
+@pytest.mark.parametrize(('data', 'names'), [
+    (b'a b\nc\n\xff\n', ['standard input:3', 'UTF-8']), (b'a b\r\n', ['standard input:1', 'carriage return']),
+    (b'\xef\xbb\xbfa\n', ['standard input:1', 'byte order mark'])])
+def test_input_that_is_no_text_is_named_by_its_line(data, names, translate_here):
+    refused(translate_here(data), *names)
+
+
+@pytest.mark.parametrize('name', ['picture.gif', 'nowhere/picture.png'])
+def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_read(name, translate_here, tmp_path):
+    refused(translate_here(b'', f'--attention_picture={tmp_path / name}'), name)
+
+
+def test_standard_output_is_utf8_and_unknown_symbols_are_told(workdir):
+    done = subprocess.run([sys.executable, '-m', 'research.translate', f'--workdir={workdir}'], cwd=REPOSITORY,
+                          input='\N{SNOWMAN}\n\n'.encode(), capture_output=True, timeout=240,
+                          env=os.environ | {'PYTHONIOENCODING': 'ascii', 'PYTHONUTF8': '0'})
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.decode('utf-8').split('\n')) == 3
+    assert b'1 unknown source symbols in 1 of 2 lines' in done.stderr
 
 
 def test_a_work_directory_without_a_run(tmp_path):

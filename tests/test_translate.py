@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research import evaluate
+from research import evaluate, translate
 from research.build import Decoding
+from research.errors import UserError
 from research.models.contract import Decoded, EncoderDecoder
 from research.text.corpus import Pair
 from research.text.vocabulary import Vocabulary
@@ -91,3 +92,66 @@ def test_accuracy_by_length_counts_every_pair_once(letters):
     result = evaluate.evaluate(translator, {}, pairs, (1, 5, 11))
     assert sum(bucket['count'] for bucket in result.by_length) == len(pairs)
     assert result.scores['accuracy'] == pytest.approx(np.mean(np.arange(len(pairs)) % 2))
+
+
+def test_an_answer_with_other_spaces_between_its_words_is_right_and_characters_are_counted_as_such():
+    words = Vocabulary.build(['a b c'], 'words')
+    copier = Copier(len(words))
+    pairs = [Pair('a b', ' a  b '), Pair('b c', 'b b')]
+    result = evaluate.evaluate(Translator(copier, words, words, GREEDY), {}, pairs, (1, 5))
+    assert result.right.tolist() == [True, False]
+    assert result.scores['token_error_rate'] == pytest.approx(1 / 4)
+    letters = Vocabulary.build(['abcdefgh i'], 'characters')
+    result = evaluate.evaluate(Translator(Copier(len(letters)), letters, letters, GREEDY), {},
+                               [Pair('abc defg', 'abc defh')], (1, 5))
+    assert result.scores['token_error_rate'] == pytest.approx(1 / 8)
+
+
+@pytest.mark.parametrize('beams', [1, 3])
+def test_an_output_is_cut_at_its_own_limit_whatever_room_its_batch_has(letters, beams):
+    decoding = GREEDY._replace(beams=beams, maximum_ratio=0.5, maximum_extra=2)  # too little for long lines
+    translator = Translator(Copier(len(letters)), letters, letters, decoding)
+    sources = ['ab', 'abcdefgh', 'abcdefghij' * 2, '']
+    together = translator({}, sources)
+    for source, found in zip(sources, together, strict=True):
+        limit = int(0.5 * (len(source) + 1)) + 2
+        assert len(found.written) <= limit
+        if beams == 1:  # several beams rank an output that ended, however improbable, before one that was cut
+            assert len(found.written) == min(limit, len(source) + 1)
+            assert found.finished == (limit > len(source))
+        alone, = translator({}, [source])
+        assert (alone.text, alone.finished) == (found.text, found.finished)
+
+
+def test_lengths_are_rounded_up_only_as_far_as_there_are_positions(letters):
+    decoding = GREEDY._replace(longest_source=20, longest_target=15)
+    translator = Translator(Copier(len(letters)), letters, letters, decoding)
+    assert translator.shapes(['a' * 19]) == [(8, 20)]
+    assert [len(found.written) for found in translator({}, ['a' * 19, 'abc'])] == [15, 4]
+    with pytest.raises(UserError, match=r'line 2 has 21 symbols, its end among them, and the encoder has positions '
+                                        r'for 20 \(encoder\.maximum_length\)'):
+        translator.shapes(['abc', 'a' * 20])
+
+
+def test_unknown_symbols_and_cut_outputs_are_told(letters, capsys):
+    translate.remark_unknown('standard input', letters, ['abc', 'aXbY', 'Z'])
+    assert capsys.readouterr().err == ("standard input: 3 unknown source symbols in 2 of 3 lines; the first is 'X' in "
+                                       'line 2\n')
+    found = Translator(Copier(len(letters)), letters, letters, GREEDY._replace(maximum_ratio=0.1, maximum_extra=2))(
+        {}, ['a', 'abcdef'])
+    translate.remark_cut(found)
+    assert '1 of 2 outputs were cut' in (told := capsys.readouterr().err)
+    assert 'the first in line 2' in told
+    translate.remark_unknown('standard input', letters, ['abc'])
+    translate.remark_cut(found[:1])
+    assert capsys.readouterr().err == ''
+
+
+def test_progress_is_told_every_few_seconds(capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(translate.time, 'monotonic', lambda: now[0])
+    progress = translate.Progress(every=10)
+    for done in (100, 200, 300, 400):
+        now[0] += 6
+        progress(done, 400)
+    assert capsys.readouterr().err == '200 of 400 lines, about 12 s left\n'

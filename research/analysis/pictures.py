@@ -12,6 +12,16 @@ from research.errors import UserError
 FORMATS = ('.png', '.svg')
 
 
+def check_path(path: str | os.PathLike) -> str:
+    """The path as text; raises UserError when no picture can be written there, before anything is computed."""
+    path = os.fspath(path)
+    if not path.lower().endswith(FORMATS):
+        raise UserError(f'{path}: a picture file must end in {" or ".join(FORMATS)}.')
+    if not os.path.isdir(os.path.dirname(path) or '.'):
+        raise UserError(f'{path}: there is no folder {os.path.dirname(path)}; make it first.')
+    return path
+
+
 def attention_picture(path: str | os.PathLike, weights: np.ndarray, source: Sequence[str], target: Sequence[str],
                       title: str = '') -> None:
     """Draws how much each target symbol reads from each source symbol: dark is 1, white 0, red negative.
@@ -29,9 +39,7 @@ def attention_picture(path: str | os.PathLike, weights: np.ndarray, source: Sequ
       ValueError: the weights do not fit the symbols.
       UserError: the file cannot be written, or has another ending than .png or .svg.
     """
-    path = os.fspath(path)
-    if not path.lower().endswith(FORMATS):
-        raise UserError(f'{path}: a picture file must end in {" or ".join(FORMATS)}.')
+    path = check_path(path)
     weights = np.asarray(weights, np.float64)
     heads = weights[None] if weights.ndim == 2 else weights
     if heads.ndim != 3 or not heads.size or heads.shape[1:] != (len(target), len(source)):

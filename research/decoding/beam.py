@@ -40,7 +40,7 @@ class Search(NamedTuple):
 
 
 def beam(model: EncoderDecoder, params: Params, source: Array, places: Places, *, length: int, beams: int,
-         penalty: float, with_weights: bool = False) -> Hypotheses:
+         penalty: float, limits: Array | None = None, with_weights: bool = False) -> Hypotheses:
     """Extends the W best unfinished hypotheses of each sentence by every symbol, again and again.
 
         live       a        a dog      a big dog        the W best without an end, by score
@@ -61,6 +61,7 @@ def beam(model: EncoderDecoder, params: Params, source: Array, places: Places, *
       length: T, the most symbols that a sentence may get, the end symbol included; static.
       beams: W; static.
       penalty: of `penalise`, 0 or more; static.
+      limits: int32 [B], 1 to length: the most symbols of each sentence; None = `length` for all.
       with_weights: also return what each symbol read; static.
 
     Returns:
@@ -78,6 +79,7 @@ def beam(model: EncoderDecoder, params: Params, source: Array, places: Places, *
     if not (math.isfinite(penalty) and penalty >= 0):
         raise UserError(f'decoding: the length penalty is {penalty!r}; it must be a finite number, 0 or more')
     B, W = source.shape[0], beams
+    limits = jnp.full(B, length, jnp.int32) if limits is None else limits
     memory = jax.tree.map(lambda leaf: jnp.repeat(leaf, W, axis=0), encode(model, params, source, places))
     carry = start(model, params, memory, length)
     weights = None
@@ -99,6 +101,8 @@ def beam(model: EncoderDecoder, params: Params, source: Array, places: Places, *
         finished = choose(finished, largest(penalise(finished.scores, finished.lengths, penalty), W))
         live = keep(candidates, ~ends)
         live = choose(live, largest(live.scores, W))
+        live, finished = (within(position < limits, new, old) for new, old in (
+            (live, search.live), (finished, search.finished)))
         carry = jax.tree.map(lambda leaf: reorder(leaf, live.beams[:, :, position]), carry)
         weights = search.weights
         if with_weights:
@@ -107,16 +111,22 @@ def beam(model: EncoderDecoder, params: Params, source: Array, places: Places, *
 
     def goes_on(search: Search) -> Array:
         penalised = penalise(search.finished.scores, search.finished.lengths, penalty)
-        return (search.position < length) & ~jnp.all(settled(search.live.scores, penalised, length, penalty))
+        return (search.position < length) & ~jnp.all(
+            settled(search.live.scores, penalised, limits, penalty) | (search.position >= limits))
 
     search = jax.lax.while_loop(goes_on, extend, Search(jnp.int32(0), carry, *beginning(places, W, length), weights))
     return ranked(search, penalty)
 
 
-def settled(live: Array, finished: Array, length: int, penalty: float) -> Array:
+def within(going: Array, new: Paths, old: Paths) -> Paths:
+    """The new paths of the sentences that may still grow, bool [B], and the old ones of the others."""
+    return jax.tree.map(lambda one, other: jnp.where(going.reshape(-1, *(1,) * (one.ndim - 1)), one, other), new, old)
+
+
+def settled(live: Array, finished: Array, limits: Array | int, penalty: float) -> Array:
     """Which sentences have the W best hypotheses already.
 
-    max_w live[w] / ((5 + length) / 6) ** penalty <= min_w finished[w]
+    max_w live[w] / ((5 + limit) / 6) ** penalty <= min_w finished[w]
 
     Exact: no log-probability is positive, so the score of a live hypothesis only falls; and a score, being negative,
     is divided by most at the largest length. No hypothesis that is still to end can rank above the left side.
@@ -124,13 +134,13 @@ def settled(live: Array, finished: Array, length: int, penalty: float) -> Array:
     Args:
       live: [B, W] scores of live hypotheses.
       finished: [B, W] penalised scores of finished ones; -inf for each that is still missing.
-      length: T, the largest length.
+      limits: [B], the largest length of each sentence.
       penalty: of `penalise`.
 
     Returns:
       Bool [B].
     """
-    return penalise(jnp.max(live, axis=1), length, penalty) <= jnp.min(finished, axis=1)
+    return penalise(jnp.max(live, axis=1), limits, penalty) <= jnp.min(finished, axis=1)
 
 
 def beginning(places: Places, beams: int, length: int) -> tuple[Paths, Paths]:

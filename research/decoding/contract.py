@@ -15,7 +15,7 @@ class Hypotheses(NamedTuple):
     """What a search found for each sentence: W outputs, best first; greedy search finds W = 1.
 
         tokens    a   dog  </s> <pad>       finished      3 symbols, the end among them
-                  a   big  red  dog         unfinished    `length` symbols were not enough
+                  a   big  red  dog         unfinished    its limit of symbols was not enough
 
     A hypothesis that ends stands before every one that does not. Where there are fewer than W, the rest has score -inf,
     length 0 and is not finished. A sentence without any source has one hypothesis: no symbol, score 0, finished.

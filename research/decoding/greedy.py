@@ -17,7 +17,8 @@ class Search(NamedTuple):
     position: Array        # int32 []: how many symbols every sentence that goes on has
     carry: Carry           # the model's
     token: Array           # int32 [B]: the symbol written last
-    going: Array           # bool [B]: not yet ended
+    going: Array           # bool [B]: goes on writing
+    ended: Array           # bool [B]: wrote the end symbol, or has no source
     tokens: Array          # int32 [B, T]
     lengths: Array         # int32 [B]
     scores: Array          # float32 [B]
@@ -25,18 +26,19 @@ class Search(NamedTuple):
 
 
 def greedy(model: EncoderDecoder, params: Params, source: Array, places: Places, *, length: int,
-           with_weights: bool = False) -> Hypotheses:
+           limits: Array | None = None, with_weights: bool = False) -> Hypotheses:
     """Writes the most probable symbol until it is the end, in every sentence, or until there are `length`.
 
     y[t] = argmax_v log p(v | y[< t], source);  score = sum_t log p(y[t] | y[< t], source)
 
-    One program; the loop stops with the last sentence that ends.
+    One program; the loop stops when no sentence goes on.
 
     Args:
       model: what the five functions of models.contract call; static under jit.
       params: its parameters.
       source: [B, S] or [B, S, F], with its `places` [B, S].
       length: T, the most symbols that a sentence may get, the end symbol included; static.
+      limits: int32 [B], 1 to length: the same for each sentence; None = `length` for all.
       with_weights: also return what each symbol read; static.
 
     Returns:
@@ -47,6 +49,7 @@ def greedy(model: EncoderDecoder, params: Params, source: Array, places: Places,
     """
     require_positive('length', length)
     B = source.shape[0]
+    limits = jnp.full(B, length, jnp.int32) if limits is None else limits
     memory = encode(model, params, source, places)
     carry, token = start(model, params, memory, length), jnp.full(B, BEGIN, jnp.int32)
     weights = None
@@ -58,19 +61,21 @@ def greedy(model: EncoderDecoder, params: Params, source: Array, places: Places,
         hidden, read, carry = step(model, params, memory, search.carry, search.token)
         gains = log_probabilities(logits(model, params, hidden))
         token = jnp.where(search.going, jnp.argmax(gains, axis=-1).astype(jnp.int32), PAD)
+        ended = search.ended | (token == END)
         weights = search.weights
         if with_weights:
             weights = weights.at[:, :, search.position].set(jnp.where(search.going[:, None, None], read, 0))
         return Search(
-            search.position + 1, carry, token, search.going & (token != END),
+            search.position + 1, carry, token, search.going & ~ended & (search.position + 1 < limits), ended,
             search.tokens.at[:, search.position].set(token), search.lengths + search.going,
             search.scores + jnp.where(search.going, jnp.max(gains, axis=-1), 0.0), weights)
 
     def goes_on(search: Search) -> Array:
         return (search.position < length) & jnp.any(search.going)
 
+    some = readable(places)
     search = jax.lax.while_loop(goes_on, write, Search(
-        jnp.int32(0), carry, token, readable(places), jnp.full((B, length), PAD, jnp.int32), jnp.zeros(B, jnp.int32),
+        jnp.int32(0), carry, token, some, ~some, jnp.full((B, length), PAD, jnp.int32), jnp.zeros(B, jnp.int32),
         jnp.zeros(B, jnp.float32), weights))
-    found = Hypotheses(search.tokens, search.lengths, search.scores, search.scores, ~search.going, search.weights)
+    found = Hypotheses(search.tokens, search.lengths, search.scores, search.scores, search.ended, search.weights)
     return jax.tree.map(lambda array: array[:, None], found)

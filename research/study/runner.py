@@ -153,7 +153,8 @@ def finish(study: Study, task: str, profile_name: str, workdir: pathlib.Path,
     console.print(card.console_table(info, found))
     for finding in info.findings:
         measured = f': {finding.measured}' if finding.measured else ''
-        console.print(f'{card.VERDICTS[finding.met]}: {finding.text}{measured}', markup=False, highlight=False, soft_wrap=True)
+        console.print(f'{card.VERDICTS[finding.met]}: {finding.text}{measured}', markup=False, highlight=False,
+                      soft_wrap=True)
     console.print(f'results  {path}\ncard     {workdir / "card.md"}\nreport   {workdir / "report.html"}', markup=False,
                   highlight=False, soft_wrap=True)
     return info
@@ -294,7 +295,7 @@ def _examples(trainer: train.Trainer, params: Any, pairs: list[Pair], result: ev
     by_size = sorted(range(len(pairs)), key=lambda index: (sizes[index], pairs[index].source))
     middle = max(0, len(by_size) // 2 - EXAMPLES // 2)
     edits, _ = accuracy.edits([found.text for found in result.translations],
-                              [(pair.target, *pair.others) for pair in pairs], trainer.data.target.unit)
+                              evaluate.right_answers(trainer.data.target, pairs), trainer.data.target.unit)
     worst = sorted(range(len(pairs)), key=lambda index: (-edits[index], pairs[index].source))
     chosen: dict[str, tuple[str, int]] = {}  # by source: no word is shown twice
     for rule, indices in (('longest', by_size[::-1]), ('shortest', by_size), ('median', by_size[middle:]),

@@ -52,7 +52,7 @@ def read_lines(path: Path) -> Iterator[str]:
     try:
         with gzip.open(path) if path.suffix == '.gz' else open(path, 'rb') as file:
             for number, line in enumerate(file, 1):
-                yield _text(path, number, line.removesuffix(b'\n'))
+                yield as_text(path, number, line)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f'{path}:{number + 1}: damaged .gz ({_one_line(error)}); fetch the file again') from None
     except FileNotFoundError:
@@ -90,9 +90,10 @@ def read_pairs(path: Path, target_path: Path | None = None, *, columns: int = 2)
     return [_pair(path, number, line, columns) for number, line in enumerate(read_lines(path), 1)]
 
 
-def _text(path, number, line):
+def as_text(path: Path, number: int, line: bytes) -> str:
+    """A line of a file without its end; raises UserError naming file and line as `read_lines` does."""
     try:
-        text = line.decode('utf-8')
+        text = line.removesuffix(b'\n').decode('utf-8')
     except UnicodeDecodeError as error:
         raise UserError(f'{path}:{number}: not UTF-8 ({error.reason} at byte {error.start + 1} of the line)') from None
     if '\r' in text:

@@ -116,12 +116,13 @@ class Vocabulary:
         """The line of a sequence of ids: `symbols`, words joined by one space."""
         return {'characters': '', 'words': ' '}[self.unit].join(self.symbols(ids))
 
-    def unknown_share(self, lines: Iterable[str]) -> float:
-        """The share of the symbols of some lines that have no id; raises UserError when there is no symbol in them."""
-        known = [symbol in self._ids for line in lines for symbol in _split(line, self.unit)]
-        if not known:
-            raise UserError('vocabulary: the lines hold no symbol whose share could be counted')
-        return 1 - sum(known) / len(known)
+    def written(self, line: str) -> str:
+        """A line as `decode` would write it: words with one space between them, characters as they are."""
+        return line if self.unit == 'characters' else ' '.join(_split(line, self.unit))
+
+    def unknown(self, line: str) -> list[str]:
+        """The symbols of a line that have no id."""
+        return [symbol for symbol in _split(line, self.unit) if symbol not in self._ids]
 
 
 def _check_unit(unit):

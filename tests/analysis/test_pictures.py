@@ -57,7 +57,7 @@ def test_no_global_state_of_matplotlib_is_used(tmp_path):
 def test_what_cannot_be_drawn_or_written_is_refused(tmp_path):
     with pytest.raises(UserError, match=r'must end in \.png or \.svg'):
         attention_picture(tmp_path / 'a.gif', WEIGHTS, SOURCE, TARGET)
-    with pytest.raises(UserError, match='cannot write the picture'):
+    with pytest.raises(UserError, match='there is no folder'):
         attention_picture(tmp_path / 'missing' / 'a.png', WEIGHTS, SOURCE, TARGET)
     with pytest.raises(ValueError, match='do not fit 2 target and 3 source'):
         attention_picture(tmp_path / 'a.png', WEIGHTS, SOURCE[:3], TARGET)

@@ -47,6 +47,19 @@ def test_each_symbol_is_the_most_probable_one(seed):
         assert result.penalised[b, 0] == result.scores[b, 0]
 
 
+def test_each_sentence_stops_at_its_own_limit():
+    limits = [3, LENGTH, 1]
+    search = jax.jit(functools.partial(greedy, toy.MODEL, length=LENGTH))
+    for seed in SEEDS:
+        tables, (source, places) = toy.tables(seed), toy.a_source(seed=seed)
+        result = jax.tree.map(np.asarray, search(tables, source, places, limits=np.int32(limits)))
+        for b, size in enumerate(toy.LENGTHS):
+            tokens, score = toy.greedy(tables, source[b, :size], limits[b])
+            assert tuple(result.tokens[b, 0, :result.lengths[b, 0]]) == tokens
+            assert result.finished[b, 0] == (tokens[-1] == END)
+            np.testing.assert_allclose(result.scores[b, 0], score, rtol=1e-5)
+
+
 def test_the_types_are_those_of_the_record():
     result = searching(with_weights=True)(toy.tables(0), *toy.a_source())
     assert [str(array.dtype) for array in result] == ['int32', 'int32', 'float32', 'float32', 'bool', 'float32']

@@ -80,6 +80,21 @@ def test_with_few_beams_the_outputs_are_those_of_a_search_that_never_stops_early
             assert_hypotheses_are(result, b, toy.beam(tables, source[b, :size], LENGTH, beams, penalty))
 
 
+@pytest.mark.parametrize('penalty', [0.0, 0.6, 2.0])
+@pytest.mark.parametrize('beams', [1, 5])
+def test_each_sentence_stops_at_its_own_limit(beams, penalty):
+    """As if it were searched alone with that length, whatever room the others have."""
+    limits = [3, LENGTH, 1]
+    search = jax.jit(functools.partial(beam, toy.MODEL, length=LENGTH, beams=beams, penalty=penalty, with_weights=True))
+    for seed in SEEDS:
+        tables, (source, places) = reluctant(seed), toy.a_source(seed=seed)
+        result = jax.tree.map(np.asarray, search(tables, source, places, limits=np.int32(limits)))
+        for b, size in enumerate(toy.LENGTHS):
+            assert_hypotheses_are(result, b, toy.beam(tables, source[b, :size], limits[b], beams, penalty))
+            assert not np.any(result.weights[b, :, :, limits[b]:])
+    assert not np.all(result.finished)
+
+
 def test_no_number_of_beams_ranks_above_the_best_output_and_enough_reach_it():
     tables, (source, places), penalty = reluctant(1), toy.a_source(seed=1), 0.6
     best = np.array([toy.exhaustive(tables, source[b, :size], SHORT, penalty)[0][2]

@@ -120,12 +120,20 @@ def test_an_id_outside_of_the_vocabulary_is_no_symbol(number):
         Vocabulary.build(['a b'], 'words').symbols([4, number])
 
 
-def test_the_share_of_unknown_symbols_is_counted_over_all_lines():
-    vocabulary = Vocabulary.build(['a b'], 'words')
-    assert vocabulary.unknown_share(['a x y', 'b']) == pytest.approx(2 / 4)
-    assert vocabulary.unknown_share(['a', 'b a']) == 0
-    with pytest.raises(UserError, match='no symbol'):
-        vocabulary.unknown_share(['', ' '])
+def test_what_has_no_id_is_named():
+    vocabulary = Vocabulary.build(['a b a'], 'words')
+    assert vocabulary.unknown('a x  y x') == ['x', 'y', 'x']
+    assert vocabulary.unknown('b  a') == []
+    assert Vocabulary.build(['ab'], 'characters').unknown('a b') == [' ']
+
+
+def test_a_line_is_written_as_its_ids_would_be():
+    words, letters = Vocabulary.build(['a b'], 'words'), Vocabulary.build(['a b'], 'characters')
+    for line in ('a  b ', ' a b', 'b'):
+        assert words.written(line) == words.decode(words.encode(line))
+        assert letters.written(line) == letters.decode(letters.encode(line)) == line
+    assert words.written(' x  b') == 'x b'  # unknown words stay as they are written
+
 
 
 def test_the_hash_follows_unit_symbols_and_their_order():
