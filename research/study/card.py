@@ -140,9 +140,9 @@ def card(study: StudyInfo, records: Iterable[dict]) -> str:
         parts += ['## Alignment', _table(['arm', *ALIGNMENT], aligned), only_finished]
     base = base_of(standings)
     parts += ['## What differs', _table(
-        ['arm', 'declared changes', *COSTS],
-        [[standing.arm.name, ', '.join(changes(standing.arm.changes)), *costs(standing, base)]
-         for standing in standings]), f'{SECONDS}.', only_finished]
+        ['arm', *COSTS], [[standing.arm.name, *costs(standing, base)] for standing in standings]), f'{SECONDS}.',
+        only_finished, _table(['arm', 'declared changes'], [
+            [standing.arm.name, ', '.join(changes(standing.arm.changes))] for standing in standings])]
     parts += ['## How to repeat', '\n'.join(['```', *study.commands, '```']), '\n'.join(
         f'- {name}: {_text("; ".join(values))}' for name, values in environment(standings).items())]
     if study.notes:
@@ -164,7 +164,8 @@ def console_table(study: StudyInfo, records: Iterable[dict]) -> Table:
         if standing.runs:
             row = ranking_row(place, standing)
             spread = row.interval if standing.scores['interval'] else row.every_run
-            cells = (row.arm, row.runs, row.accuracy, row.sd, spread, row.loss)
+            failed = f', {len(standing.failed)} failed' if standing.failed else ''
+            cells = (row.arm, f'{len(standing.runs)}{failed}', row.accuracy, row.sd, spread, row.loss)
             table.add_row(*map(Text, cells))  # Text: square brackets in it are no markup
     return table
 

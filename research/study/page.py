@@ -322,8 +322,6 @@ def _line(symbols, letters):
 def _differences(standings):
     base = base_of(standings)
     spent = [costs(standing, base) for standing in standings]
-    rows = [[standing.arm.name, '\n'.join(changes(standing.arm.changes)), *cost]
-            for standing, cost in zip(standings, spent)]
     points = [(n, math.log10(1 + mean([run['readable_floats'] for run in standing.finished])), standing)
               for n, standing in enumerate(standings) if standing.finished]
     figure = ''
@@ -338,8 +336,11 @@ def _differences(standings):
         figure = f'''<figure><figcaption><b>Exactly right, %, against what a step may read</b> One marker an arm, at the
 mean of its runs.</figcaption>{chart}<p class="axis">floats of source state readable at each step, at the mean source
 length; logarithmic</p></figure>'''
-    table = _table(('arm', 'declared changes', *COSTS), rows, words=('arm', 'declared changes'))
-    return figure + table + _note(f'{SECONDS}.') + _note(left_out(standings))
+    prices = _table(('arm', *COSTS), [(standing.arm.name, *cost) for standing, cost in zip(standings, spent)],
+                    words=('arm',))
+    declared = _table(('arm', 'declared changes'), [(standing.arm.name, ', '.join(changes(standing.arm.changes)))
+                                                    for standing in standings], words=('arm', 'declared changes'))
+    return f'{figure}{prices}{_note(f"{SECONDS}.")}{_note(left_out(standings))}<div class="prose">{declared}</div>'
 
 
 def _expectations(study):
@@ -555,6 +556,8 @@ table{border-collapse:collapse}
 .data th,.data td{padding:.4rem .75rem .4rem 0;border-bottom:1px solid var(--rule)}
 .data td{vertical-align:top;white-space:pre}
 .data .n{text-align:right}
+.prose{margin-top:1.5rem}
+.prose td+td{white-space:normal}
 .choices{margin:1.25rem 0;padding:0;border:0;display:grid;gap:.35rem 2rem;
 grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));font-size:.9375rem}
 .choices legend{padding:0;margin-bottom:.4rem;color:var(--soft);font-size:.875rem}
@@ -599,7 +602,7 @@ output{display:block;min-height:1.5em;margin-top:.3rem;color:var(--soft);font-si
 .findings small{display:block}
 .verdict{font-weight:600;white-space:nowrap}
 .verdict.missing{color:var(--soft)}
-pre{overflow-x:auto;padding:.9rem 1rem;background:var(--card);border:1px solid var(--rule);border-radius:.5rem;
+pre{white-space:pre-wrap;overflow-wrap:anywhere;padding:.9rem 1rem;background:var(--card);border:1px solid var(--rule);border-radius:.5rem;
 font:.9375rem/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
 .facts div{display:grid;grid-template-columns:10rem 1fr;gap:1rem;padding:.3rem 0;border-bottom:1px solid var(--rule)}
 @media (max-width:44rem){

@@ -232,11 +232,13 @@ class _Trainers:
 def _one_run(trainer: train.Trainer, workdir: pathlib.Path, seed: int, test_sample: int | None) -> dict[str, Any]:
     """Trains and tests one seed of one arm; returns what the record says of it."""
     compiled = trainer.compile_seconds  # by another seed of this arm
+    to_decode = {*trainer.translator.shapes(trainer.lines)}
     outcome = trainer.run(workdir, seed)
     config, corpus = trainer.config, trainer.data.corpus
     pairs = _spread(corpus.test, test_sample)
     begin = time.perf_counter()
-    trainer.translator.compile(outcome.params, trainer.translator.shapes([pair.source for pair in pairs]))
+    to_test = trainer.translator.shapes([pair.source for pair in pairs])
+    trainer.translator.compile(outcome.params, to_test)
     compiling = trainer.compile_seconds - compiled + time.perf_counter() - begin
     begin = time.perf_counter()
     result = evaluate.evaluate(trainer.translator, outcome.params, pairs, build.length_edges(config))
@@ -257,7 +259,7 @@ def _one_run(trainer: train.Trainer, workdir: pathlib.Path, seed: int, test_samp
         'flops_per_token': 3 * build.flops(trainer.model, S, T) / T,
         'readable_floats': build.readable_floats(trainer.model, S),
         'steps': trainer.loop.steps, 'best_step': outcome.best_step,
-        'programs': trainer.programs_compiled(),
+        'programs': sum(trainer.program_count().values()) + len({*to_test} - to_decode),
         'seconds': {'compile': round(compiling, 2),
                     'train': round(sum(line['seconds'] for line in lines if line['kind'] == 'train'), 2),
                     'evaluate': round(testing, 2)},

@@ -167,7 +167,7 @@ def test_parameters_are_held_against_the_base_and_words_stand_left():
     text = page.page(made_up.study(), runs)
     assert '<td class="n">−30.7\xa0%, not matched</td>' in text  # no line ends between number and unit
     assert '<td class="n">2.51\xa0M</td>' in text
-    assert "<td>decoder.attention.name = &#x27;none&#x27;\nwithout decoder.attention.energy_width</td>" in text
+    assert "<td>decoder.attention.name = &#x27;none&#x27;, without decoder.attention.energy_width</td>" in text
     assert '<th scope="col">arm</th><th scope="col">runs</th><th scope="col" class="n">accuracy %</th>' in text
 
 

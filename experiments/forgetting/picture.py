@@ -1,0 +1,48 @@
+"""Draws docs/forgetting.png from the recorded results: accuracy by source length, one line an arm.
+
+    python -m experiments.forgetting.picture
+"""
+
+import pathlib
+
+from matplotlib.figure import Figure
+
+from experiments.forgetting.study import ARMS, STUDY
+from research.study import records
+
+HERE = pathlib.Path(__file__).parent
+COLOURS = dict(zip((arm.name for arm in ARMS), ('#0072B2', '#56B4E9', '#009E73', '#D55E00', '#CC79A7', '#E69F00',
+                                                '#1a1d21'), strict=True))
+TITLES = {'pronunciation': 'Pronouncing English words (CMUdict)', 'copy': 'Copying (trained up to 20 symbols)'}
+
+
+def draw(results: pathlib.Path, path: pathlib.Path) -> None:
+    """One panel a task: the line is the mean over seeds, the band goes from the lowest to the highest seed."""
+    figure = Figure(figsize=(11, 4.4), layout='constrained')
+    panels = figure.subplots(1, len(STUDY.configs), sharey=True)
+    found = records.read(results)
+    for panel, task in zip(panels, STUDY.configs, strict=True):
+        for arm in ARMS:
+            runs = [run for run in found if (run['task'], run['arm'], run['status']) == (task, arm.name, 'finished')]
+            if runs:
+                shares = [[100 * row['right'] / row['count'] for row in run['by_length']] for run in runs]
+                names = [f'{row["low"]}–{row["high"]}' for row in runs[0]['by_length']]
+                low, high = ([function(column) for column in zip(*shares, strict=True)] for function in (min, max))
+                middle = [sum(column) / len(column) for column in zip(*shares, strict=True)]
+                colour, style = COLOURS[arm.name], '--' if arm.control else '-'
+                panel.fill_between(range(len(names)), low, high, color=colour, alpha=0.15, linewidth=0)
+                panel.plot(range(len(names)), middle, style, color=colour, marker='o', markersize=4, label=arm.name)
+                panel.set_xticks(range(len(names)), names)
+        seeds = {run['seed'] for run in found if run['task'] == task}
+        panel.set_title(f'{TITLES[task]}, {len(seeds)} seeds')
+        panel.set_xlabel('source length in symbols')
+        panel.set_ylim(0, 102)
+        panel.grid(axis='y', color='#d8dbe0')
+        panel.spines[['top', 'right']].set_visible(False)
+    panels[0].set_ylabel('exactly right, % of test set')
+    panels[-1].legend(loc='upper right', frameon=False, title='the decoder reads (-- control)')
+    figure.savefig(path, dpi=100)
+
+
+if __name__ == '__main__':
+    draw(HERE / 'results.jsonl', HERE.parent.parent / 'docs' / 'forgetting.png')
