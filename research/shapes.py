@@ -1,9 +1,10 @@
 """The dimension key - one letter, one meaning - and the two records that every part exchanges.
 
-Docstrings and einsum strings use these letters and no others:
+Docstrings and einsum strings use these letters; one that needs another says what it is:
 
     B sentences            S source positions     T target positions    D model width
-    N query heads          K key/value heads      H width of one head   F feed-forward width
+    N query heads          K key/value heads      H width of one head,  F feed-forward width
+                                                    or of a cell's state
     A energy width         V vocabulary           W beams               C chunk or window
     R rows (B x T flattened)                      G pre-activations of a cell's gates
 

@@ -94,11 +94,12 @@ def test_a_part_takes_plain_arguments_and_reads_no_config(path):
     module, imports = _module(path), set(_imports(path))
     if any(_within(name, ('ml_collections',)) for name in imports):
         assert _within(module, ('configs', 'research.build', 'research.command_line'))
-    if not _within(module, READS_CONFIG):
+    if not _within(module, (*READS_CONFIG, 'configs')):
         for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == 'config':
-                assert _within(module, ('configs',)) or node.attr in ('copy_and_resolve_references', 'items'), (
-                    f'{module} line {node.lineno} reads config.{node.attr}; only research/build.py reads a config')
+            if isinstance(node, ast.Attribute | ast.Subscript) and 'config' in (
+                    getattr(node.value, 'id', ''), getattr(node.value, 'attr', '')):  # config or something.config
+                assert getattr(node, 'attr', '') in ('copy_and_resolve_references', 'items'), (
+                    f'{module} line {node.lineno} reads a config; only research/build.py does')
 
 
 @pytest.mark.parametrize('path', FILES, ids=_module)

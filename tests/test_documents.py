@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from experiments.forgetting import picture
 from tests.conftest import REPOSITORY
 
 README = (REPOSITORY / 'README.md').read_text(encoding='utf-8')
@@ -72,12 +73,26 @@ def test_every_command_of_the_readme_runs(tmp_path):
     assert (tmp_path / 'attention.png').stat().st_size > 1000
 
 
-def test_the_map_names_every_file_and_no_other():
-    named = set(re.findall(r'[a-z_]+\.py', README.split('## Map')[1].split('\n## ')[0]))
-    there = {path.name for folder in ('research', 'experiments', 'configs')
+def files_of_the_map():
+    """The paths that the map names: two spaces more go a folder deeper."""
+    above, found = [], set()
+    block = README.split('## Map')[1].split('```')[1]
+    for line in block.strip('\n').split('\n'):
+        depth, words = (len(line) - len(line.lstrip())) // 2, line.split()
+        for word in (word.rstrip(':') for word in words):
+            if word.endswith('/'):
+                above[depth:] = [word]
+            elif word.endswith('.py'):
+                found.add(''.join(above[:depth + (depth < len(above) and words[0].endswith('/'))]) + word)
+            else:
+                break
+    return found
+
+
+def test_the_map_names_every_file_in_its_folder_and_no_other():
+    there = {path.relative_to(REPOSITORY).as_posix() for folder in ('research', 'experiments', 'configs')
              for path in (REPOSITORY / folder).rglob('*.py') if path.name != '__init__.py'}
-    assert there - named == set(), 'files that the map does not name'
-    assert named - there == set(), 'names in the map without a file'
+    assert files_of_the_map() == there
 
 
 def test_the_nine_calls_stand_in_the_files_that_the_table_names():
@@ -98,6 +113,11 @@ def test_no_file_names_a_place_on_somebodys_machine(path):
     text = path.read_text(encoding='utf-8')
     for place in ('/work' + '/', '/ho' + 'me/', '/ro' + 'ot/', 'pypi' + '.org'):
         assert place not in text, place
+
+
+def test_the_picture_of_the_readme_is_drawn_from_the_recorded_results(tmp_path):
+    picture.draw(REPOSITORY / 'experiments/forgetting/results.jsonl', tmp_path / 'picture.png')
+    assert (tmp_path / 'picture.png').read_bytes().startswith(b'\x89PNG')
 
 
 def test_the_changelog_names_the_version():

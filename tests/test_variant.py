@@ -36,7 +36,7 @@ def test_the_four_steps_of_the_readme_are_enough(tmp_path):
     environment = os.environ | {'PYTHONPATH': str(tmp_path), 'PYTEST_ADDOPTS': ''}
     environment.pop('PYTEST_XDIST_WORKER', None)
     done = subprocess.run(
-        [sys.executable, '-m', 'pytest', '-n0', '-p', 'no:cacheprovider', 'tests/attention',
+        [sys.executable, '-m', 'pytest', '-n0', '-p', 'no:cacheprovider', 'tests/attention', 'tests/models',
          'tests/test_architecture.py', 'tests/test_configs.py', '-k', 'distance or every_variant'],
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr

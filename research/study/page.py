@@ -602,7 +602,8 @@ output{display:block;min-height:1.5em;margin-top:.3rem;color:var(--soft);font-si
 .findings small{display:block}
 .verdict{font-weight:600;white-space:nowrap}
 .verdict.missing{color:var(--soft)}
-pre{white-space:pre-wrap;overflow-wrap:anywhere;padding:.9rem 1rem;background:var(--card);border:1px solid var(--rule);border-radius:.5rem;
+pre{white-space:pre-wrap;overflow-wrap:anywhere;
+padding:.9rem 1rem;background:var(--card);border:1px solid var(--rule);border-radius:.5rem;
 font:.9375rem/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
 .facts div{display:grid;grid-template-columns:10rem 1fr;gap:1rem;padding:.3rem 0;border-bottom:1px solid var(--rule)}
 @media (max-width:44rem){

@@ -12,7 +12,8 @@ from flax import linen as nn
 from configs import base
 from research import build
 from research.attention.registry import VARIANTS
-from research.models import contract
+from research.layers import feed_forward, residual
+from research.models import contract, recurrent, transformer
 from research.shapes import Batch, Places
 from research.study import arms
 from tests.models import oracles
@@ -278,6 +279,25 @@ def test_dropout_needs_a_key_and_depends_on_it(wiring, reader):
     still = contract.logits(model, params,
                             contract.decode(model, params, memory, batch.inputs, batch.target_places).hidden)
     np.testing.assert_allclose(still, probe(params, batch).scores, atol=1e-5)  # no key: as if there were no dropout
+
+
+@pytest.mark.parametrize('wiring', ['recurrent, two layers of lstm, one way', 'recurrent, current, input feeding',
+                                    'transformer'])
+def test_no_key_of_dropout_is_used_twice(wiring, monkeypatch):
+    """Not by two layers, not by two positions: without jit every call of dropout shows its key."""
+    changes = {'encoder.dropout': 0.3, 'decoder.dropout': 0.3}
+    model, batch, keys = build.model(small(wiring, 'multi_head_dot', **changes), SOURCE, TARGET), a_batch(), []
+
+    def record(inputs, rate, rng):
+        keys.append(tuple(np.asarray(jax.random.key_data(rng)).tolist()))
+        return inputs
+    params = built(wiring, 'multi_head_dot')[1]
+    for module in (recurrent, transformer, feed_forward, residual):
+        monkeypatch.setattr(module, 'dropout', record)
+    with jax.disable_jit():
+        memory = contract.encode(model, params, batch.source, batch.source_places, jax.random.key(0))
+        contract.decode(model, params, memory, batch.inputs, batch.target_places, jax.random.key(1))
+    assert len(keys) == len(set(keys)) >= 4
 
 
 @pytest.mark.parametrize(('wiring', 'reader'), [('recurrent', 'additive'), ('transformer', 'multi_head_dot')])
