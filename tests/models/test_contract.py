@@ -281,23 +281,24 @@ def test_dropout_needs_a_key_and_depends_on_it(wiring, reader):
     np.testing.assert_allclose(still, probe(params, batch).scores, atol=1e-5)  # no key: as if there were no dropout
 
 
-@pytest.mark.parametrize('wiring', ['recurrent, two layers of lstm, one way', 'recurrent, current, input feeding',
-                                    'transformer'])
-def test_no_key_of_dropout_is_used_twice(wiring, monkeypatch):
-    """Not by two layers, not by two positions: without jit every call of dropout shows its key."""
+@pytest.mark.parametrize(('wiring', 'count'), [
+    ('recurrent, two layers of lstm, one way', 2 + 1 + T + 1),  # encoder's layers, embedding, between layers, hidden
+    ('transformer', 2 * (1 + 2 * 3) + 2)])                      # entrance, 2 layers of 3 (mixed, inner, outer), + read
+def test_no_key_of_dropout_is_used_twice(wiring, count, monkeypatch):
+    """Not by two layers, not by two positions: every call of dropout shows its key while it runs."""
     changes = {'encoder.dropout': 0.3, 'decoder.dropout': 0.3}
     model, batch, keys = build.model(small(wiring, 'multi_head_dot', **changes), SOURCE, TARGET), a_batch(), []
 
     def record(inputs, rate, rng):
-        keys.append(tuple(np.asarray(jax.random.key_data(rng)).tolist()))
+        jax.debug.callback(lambda data: keys.append(tuple(data.tolist())), jax.random.key_data(rng))
         return inputs
     params = built(wiring, 'multi_head_dot')[1]
     for module in (recurrent, transformer, feed_forward, residual):
         monkeypatch.setattr(module, 'dropout', record)
-    with jax.disable_jit():
-        memory = contract.encode(model, params, batch.source, batch.source_places, jax.random.key(0))
-        contract.decode(model, params, memory, batch.inputs, batch.target_places, jax.random.key(1))
-    assert len(keys) == len(set(keys)) >= 4
+    memory = contract.encode(model, params, batch.source, batch.source_places, jax.random.key(0))
+    contract.decode(model, params, memory, batch.inputs, batch.target_places, jax.random.key(1))
+    jax.effects_barrier()
+    assert len(keys) == len(set(keys)) == count
 
 
 @pytest.mark.parametrize(('wiring', 'reader'), [('recurrent', 'additive'), ('transformer', 'multi_head_dot')])
