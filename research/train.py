@@ -184,11 +184,12 @@ class Trainer:
         """A few lines about what will be trained on what."""
         total, without = build.parameters(self.model)
         programs = self.program_count()
-        shapes = ', '.join(f'{B} x ({S} + {T})' for B, S, T in plan.shapes)
+        shapes, measured = (', '.join(f'{B} x ({S} + {T})' for B, S, T in chosen)
+                            for chosen in (plan.shapes, self.plans.measured))
         return (f'{total:,} parameters ({without:,} without embeddings and softmax)\n'
                 f'{len(self.data.corpus.train):,} training pairs, {len(plan):,} batches an epoch, '
                 f'{len(plan.dropped):,} pairs too long and dropped, {100 * plan.padding:.1f} % padding\n'
-                f'batches of rows x (source + target): {shapes}\n'
+                f'batches of rows x (source + target): {shapes}; to measure dev and test: {measured}\n'
                 f'{sum(programs.values())} programs to compile: '
                 + ', '.join(f'{count} to {name}' for name, count in programs.items()))
 
