@@ -152,11 +152,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def score_line(split: str, step: int, translator: Translator, result: Evaluation) -> str:
     """One line that says the score and everything that decides it."""
     low, high = scipy.stats.binomtest(int(np.sum(result.right)), len(result.right)).proportion_ci(method='wilson')
-    cut = sum(not translation.finished for translation in result.translations)
+    cut = _cut(result)
     return (f'{split} accuracy {100 * result.scores["accuracy"]:.1f} % '
             f'(95 % interval over sentences {100 * low:.1f} to {100 * high:.1f}, n = {len(result.right):,}), '
             f'symbol error rate {100 * result.scores["token_error_rate"]:.1f} %, '
-            f'{translator.decoding.describe()}, {f"{cut:,} outputs cut at their limit, " if cut else ""}step {step}')
+            f'{translator.decoding.describe()}, {f"{cut:,} of these outputs cut at their limit, " if cut else ""}step {step}')
+
+
+def _cut(result: Evaluation) -> int:
+    return sum(not translation.finished for translation in result.translations)
 
 
 def _note(options: argparse.Namespace, run: Run, translator: Translator, result: Evaluation) -> None:
@@ -164,6 +168,7 @@ def _note(options: argparse.Namespace, run: Run, translator: Translator, result:
     folder = pathlib.Path(options.workdir)
     reading = {'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'), 'split': options.split,
                'step': run.step, 'decoding': translator.decoding.describe(), 'scores': result.scores,
+               'cut': _cut(result),
                'by_length': result.by_length}
     with open(folder / 'evaluations.jsonl', 'a', encoding='utf-8') as file:
         file.write(json.dumps(reading) + '\n')

@@ -79,7 +79,10 @@ class Translator:
                     params, zeros, Places(zeros, zeros), limits=np.zeros(B, np.int32)).compile()
 
     def __call__(self, params: Params, lines: Sequence[str]) -> list[Translation]:
-        """The best output for each line, in the order of the lines; UserError when one is too long to be read."""
+        """The best output for each line, in the order of the lines; an empty line has an empty output.
+
+        Raises UserError when a line is too long to be read.
+        """
         ids = [self.source.encode(line) for line in lines]
         outputs: list[Translation | None] = [None] * len(lines)
         done = 0
@@ -89,7 +92,7 @@ class Translator:
             limits = np.ones(rows, np.int32)
             for row, index in enumerate(members):
                 source[row, :len(ids[index])] = ids[index]
-                segment[row, :len(ids[index])] = 1
+                segment[row, :len(ids[index])] = len(ids[index]) > 1  # nothing in, nothing out: not what END alone says
                 limits[row] = self.decoding.limit(len(ids[index]))
             places = Places(segment, np.broadcast_to(np.arange(S, dtype=np.int32), (rows, S)))
             found = jax.device_get(self._programs[rows, S](params, source, places, limits=limits))
@@ -150,9 +153,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.attention_picture:
             path = pathlib.Path(options.attention_picture)
             for number, translation in enumerate(translations, 1):
-                pictures.attention_picture(
-                    path if number == 1 else path.with_stem(f'{path.stem}-{number}'), translation.weights,
-                    translation.source, translation.written, f'{run.name}: {translation.text}')
+                if translation.written:  # an empty line has no picture
+                    pictures.attention_picture(
+                        path if number == 1 else path.with_stem(f'{path.stem}-{number}'), translation.weights,
+                        translation.source, translation.written, f'{run.name}: {translation.text}')
 
 
 class Progress:

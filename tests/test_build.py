@@ -93,3 +93,14 @@ def test_parameters_without_embeddings_leave_out_tables_and_softmax():
 
 def test_length_edges_begin_the_buckets():
     assert build.length_edges(pronunciation.get_config()) == (1, 5, 8, 11)
+
+
+def test_learned_positions_limit_what_is_read_and_written_and_nothing_else_does():
+    config = copy.get_config('transformer')
+    assert build.decoding(config)[-2:] == (None, None)
+    learned = arms.override(config, {'encoder.position': 'learned', 'encoder.maximum_length': 30,
+                                     'decoder.position': 'learned', 'decoder.maximum_length': 20})
+    decoding = build.decoding(learned)
+    assert (decoding.longest_source, decoding.longest_target) == (30, 20)
+    assert [decoding.limit(entries) for entries in (5, 40)] == [15, 20]  # maximum_ratio 1, maximum_extra 10
+    assert build.decoding(copy.get_config())[-2:] == (None, None)

@@ -111,7 +111,7 @@ def test_an_answer_with_other_spaces_between_its_words_is_right_and_characters_a
 def test_an_output_is_cut_at_its_own_limit_whatever_room_its_batch_has(letters, beams):
     decoding = GREEDY._replace(beams=beams, maximum_ratio=0.5, maximum_extra=2)  # too little for long lines
     translator = Translator(Copier(len(letters)), letters, letters, decoding)
-    sources = ['ab', 'abcdefgh', 'abcdefghij' * 2, '']
+    sources = ['ab', 'abcdefgh', 'abcdefghij' * 2]
     together = translator({}, sources)
     for source, found in zip(sources, together, strict=True):
         limit = int(0.5 * (len(source) + 1)) + 2
@@ -155,3 +155,22 @@ def test_progress_is_told_every_few_seconds(capsys, monkeypatch):
         now[0] += 6
         progress(done, 400)
     assert capsys.readouterr().err == '200 of 400 lines, about 12 s left\n'
+
+
+@pytest.mark.parametrize('beams', [1, 3])
+def test_an_empty_line_has_an_empty_output_whatever_the_model_would_write(letters, beams):
+    class Talker(Copier):
+        def logits(self, hidden):
+            return 0 * hidden + jnp.arange(hidden.shape[-1])
+    found = Translator(Talker(len(letters)), letters, letters, GREEDY._replace(beams=beams), True)({}, ['', 'ab'])
+    assert (found[0].text, found[0].written, found[0].finished) == ('', [], True)
+    assert found[1].text
+
+
+def test_the_score_line_says_how_many_outputs_were_cut(letters):
+    translator = Translator(Copier(len(letters)), letters, letters, GREEDY._replace(maximum_ratio=0.5))
+    result = evaluate.evaluate(translator, {}, [Pair('abcdef', 'abcdef'), Pair('a', 'a')], (1, 5))
+    line = evaluate.score_line('test', 7, translator, result)
+    assert '1 of these outputs cut at their limit, step 7' in line  # `a` and its end fit
+    whole = evaluate.evaluate(Translator(Copier(len(letters)), letters, letters, GREEDY), {}, [Pair('a', 'a')], (1, 5))
+    assert 'cut' not in evaluate.score_line('test', 7, translator, whole)
