@@ -1,6 +1,9 @@
 """Letters to ARPAbet phones: CMUdict, 97 / 1 / 2 % of the words by a hash of the word.
 
     python -m research.train --config=configs/pronunciation.py --workdir=runs/pronunciation
+
+Measured once, seed 1, on one of two cores in some 5 minutes: 57.0 % of 2,435 test words right (95 % interval over words
+55.0 to 58.9), 12.7 % of phones wrong. At 1,500 steps: experiments/forgetting/README.md.
 """
 
 from configs import base, data

@@ -152,11 +152,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def score_line(split: str, step: int, translator: Translator, result: Evaluation) -> str:
     """One line that says the score and everything that decides it."""
     low, high = scipy.stats.binomtest(int(np.sum(result.right)), len(result.right)).proportion_ci(method='wilson')
-    cut = _cut(result)
+    cut = f'{_cut(result):,} of these outputs cut at their limit, ' if _cut(result) else ''
     return (f'{split} accuracy {100 * result.scores["accuracy"]:.1f} % '
             f'(95 % interval over sentences {100 * low:.1f} to {100 * high:.1f}, n = {len(result.right):,}), '
             f'symbol error rate {100 * result.scores["token_error_rate"]:.1f} %, '
-            f'{translator.decoding.describe()}, {f"{cut:,} of these outputs cut at their limit, " if cut else ""}step {step}')
+            f'{translator.decoding.describe()}, {cut}step {step}')
 
 
 def _cut(result: Evaluation) -> int:
