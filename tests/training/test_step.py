@@ -74,8 +74,8 @@ def test_dropout_follows_the_step_and_the_key_of_the_state_alone():
 def test_a_step_is_compiled_once_a_shape_and_refuses_any_other():
     model, optimiser, start = parts()
     said = []
-    programs = loop.Programs(train_step(model, optimiser), start, [(3, 4, 5), (2, 6, 6)], donate=False,
-                             progress=said.append)
+    programs = loop.Programs(train_step(model, optimiser), start, [(3, 4, 5), (2, 6, 6)], purpose='train',
+                             donate=False, progress=said.append)
     assert len(programs) == len(said) == 2
     for _ in range(2):
         programs(start, padded(3, 4, 5, LENGTHS))
@@ -85,7 +85,7 @@ def test_a_step_is_compiled_once_a_shape_and_refuses_any_other():
 
 def test_the_state_is_donated():
     model, optimiser, start = parts()
-    programs = loop.Programs(train_step(model, optimiser), start, [(3, 4, 5)], donate=True)
+    programs = loop.Programs(train_step(model, optimiser), start, [(3, 4, 5)], purpose='train', donate=True)
     mine = jax.tree.map(lambda leaf: leaf.copy(), start)
     programs(mine, padded(3, 4, 5, LENGTHS))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(mine.params))
