@@ -282,22 +282,21 @@ def test_dropout_needs_a_key_and_depends_on_it(wiring, reader):
 
 
 @pytest.mark.parametrize(('wiring', 'count'), [
-    ('recurrent, two layers of lstm, one way', 2 + 1 + T + 1),  # encoder's layers, embedding, between layers, hidden
-    ('transformer', 2 * (1 + 2 * 3) + 2)])                      # entrance, 2 layers of 3 (mixed, inner, outer), + read
+    ('recurrent, current', 2 + 1 + 1 + 1),      # the encoder's layers, embedding, between layers, hidden
+    ('transformer', 2 * (1 + 2 * 3) + 2)])      # on each side entrance and 2 layers of 3 (mixed, inner, outer); + read
 def test_no_key_of_dropout_is_used_twice(wiring, count, monkeypatch):
-    """Not by two layers, not by two positions: every call of dropout shows its key while it runs."""
-    changes = {'encoder.dropout': 0.3, 'decoder.dropout': 0.3}
+    changes = {f'{side}.{key}': value for side in ('encoder', 'decoder')
+               for key, value in (('dropout', 0.3), ('layers', 2))}
     model, batch, keys = build.model(small(wiring, 'multi_head_dot', **changes), SOURCE, TARGET), a_batch(), []
+    params = jax.jit(functools.partial(contract.init, model, batch=batch))(jax.random.key(1))
 
     def record(inputs, rate, rng):
-        jax.debug.callback(lambda data: keys.append(tuple(data.tolist())), jax.random.key_data(rng))
+        keys.append(tuple(jax.random.key_data(rng).tolist()))
         return inputs
-    params = built(wiring, 'multi_head_dot')[1]
     for module in (recurrent, transformer, feed_forward, residual):
         monkeypatch.setattr(module, 'dropout', record)
     memory = contract.encode(model, params, batch.source, batch.source_places, jax.random.key(0))
     contract.decode(model, params, memory, batch.inputs, batch.target_places, jax.random.key(1))
-    jax.effects_barrier()
     assert len(keys) == len(set(keys)) == count
 
 
