@@ -3,6 +3,7 @@
 import gc
 import itertools
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -328,6 +329,9 @@ def test_a_stream_that_is_closed_or_forgotten_leaves_no_thread(plan):
     for _ in range(5):
         next(stream(plan))
     gc.collect()
+    deadline = time.monotonic() + 10  # a thread that is told to end takes a moment on a busy machine
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert threading.active_count() <= before
 
 
