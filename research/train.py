@@ -84,7 +84,6 @@ class Trainer:
         self.config = config
         self.data = data or build.data(config)
         self.model = build.model(config, len(self.data.source), len(self.data.target))
-        build.abstract_params(self.model)
         self.plans = build.plans(config, self.data)
         shapes = (*self.plans.train.shapes, *self.plans.measured)
         build.abstract_params(self.model, max(S for _, S, _ in shapes), max(T for _, _, T in shapes))
@@ -99,6 +98,7 @@ class Trainer:
         self.compile_seconds = 0.0
         self._start = self._update = self._measure = None
 
+    @functools.cached_property
     def example(self) -> Saved:
         """Shapes and dtypes of what a checkpoint holds."""
         return Saved(jax.eval_shape(self._begin, np.uint32(0)), Best(np.float32(-1), np.float32(0), np.int32(0)))
@@ -116,15 +116,15 @@ class Trainer:
     def compile(self, progress: Callable[[str], None]) -> None:
         """Compiles what a run needs and what is not compiled yet; `progress` gets a line for each program."""
         if self._update is None:
-            begin, example = time.perf_counter(), self.example()
+            begin = time.perf_counter()
             progress('compiling the program to start')
             self._start = jax.jit(self._begin).lower(np.uint32(0)).compile()
             self._update = loop.Programs(
-                train_step(self.model, self.optimiser, **build.loss_options(self.config)), example.state,
+                train_step(self.model, self.optimiser, **build.loss_options(self.config)), self.example.state,
                 self.plans.train.shapes, purpose='train', donate=True, progress=progress)
             self._compile_measure(progress)
             progress(f'compiling {self.program_count()["decode"]} to decode')
-            self.translator.compile(example.state.params, self.translator.shapes(self.lines))
+            self.translator.compile(self.example.state.params, self.translator.shapes(self.lines))
             self.compile_seconds += time.perf_counter() - begin
             progress(f'compiled {self.programs_compiled()} programs in {self.compile_seconds:.1f} s')
 
@@ -140,13 +140,12 @@ class Trainer:
                 Report(workdir, steps=self.loop.steps, console=console) as report, Signals() as signals:
             note_start(workdir)
             report.message(self.describe(plan))
-            example = self.example()
-            found = latest.restore(example)
+            found = latest.restore(self.example)
             if found is not None:
                 report.message(f'going on from step {found[0]}' if found[0] < self.loop.steps else
                                f'all {found[0]} steps are done')
             report.resume(0 if found is None else found[0])
-            best = example.best if found is None else found[1].best
+            best = self.example.best if found is None else found[1].best
             if found is None or found[0] < self.loop.steps:
                 self.compile(functools.partial(say_unless_stopped, report, signals))
                 now = self._start(np.uint32(build.seed(config))) if found is None else found[1].state
@@ -157,7 +156,7 @@ class Trainer:
                 with contextlib.closing(batches.stream(plan, int(now.step))) as stream:
                     loop.train(now, stream, self._update, self.loop.steps, (reporting, measuring, saving))
                 best = measuring.best
-            params = kept.restore_step(int(best.step), example.state.params)
+            params = kept.restore_step(int(best.step), self.example.state.params)
             return Outcome(params, int(best.step), float(best.accuracy))
 
     def loss(self, params: Params, pairs: Sequence[Pair]) -> float:
@@ -200,7 +199,7 @@ class Trainer:
     def _compile_measure(self, progress: Callable[[str], None]) -> None:
         if self._measure is None:
             self._measure = loop.Programs(
-                measure_step(self.model, chunk=build.loss_options(self.config)['chunk']), self.example().state.params,
+                measure_step(self.model, chunk=build.loss_options(self.config)['chunk']), self.example.state.params,
                 self.plans.measured, purpose='measure', donate=False, progress=progress)
 
 

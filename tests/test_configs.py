@@ -9,6 +9,7 @@ from configs import attention, base
 from research import build
 from research.attention import registry
 from research.study import arms
+from research.training.workdir import flat
 
 FILES = [path.stem for path in pathlib.Path(__file__).parent.parent.joinpath('configs').glob('*.py')
          if hasattr(importlib.import_module(f'configs.{path.stem}'), 'get_config') and path.stem != 'base']
@@ -78,7 +79,7 @@ def test_every_key_is_read_and_only_by_build(name, words, tmp_path):
     build.seed(recorder)
     model = build.model(recorder, 10, 12)
     build.abstract_params(model)  # readers, mixers and cells are made here
-    assert set(arms.leaves(config)) - seen == set(), 'keys that nothing reads'
+    assert set(flat(config)) - seen == set(), 'keys that nothing reads'
 
 
 def test_every_variant_has_a_line_of_options_and_no_other():

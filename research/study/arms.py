@@ -7,16 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from research.errors import UserError
+from research.training.workdir import flat
 
 Config = Any
-
-
-def leaves(config: Config, above: str = '') -> dict[str, Any]:
-    """A config as one dictionary of dotted keys."""
-    found = {}
-    for key, value in config.items():
-        found |= leaves(value, f'{above}{key}.') if hasattr(value, 'items') else {f'{above}{key}': value}
-    return found
 
 
 def override(config: Config, values: Mapping[str, Any]) -> Config:
@@ -35,7 +28,7 @@ def override(config: Config, values: Mapping[str, Any]) -> Config:
 
 def differences(base: Config, config: Config) -> dict[str, Any]:
     """The dotted keys in which a config differs from the base, with its values; None where it lacks the key."""
-    there, here = leaves(base), leaves(config)
+    there, here = flat(base), flat(config)
     return {key: here.get(key) for key in sorted(there.keys() | here.keys())
             if key not in there or key not in here or there[key] != here[key]}
 

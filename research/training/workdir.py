@@ -78,11 +78,11 @@ def replace(path: pathlib.Path, text: str) -> None:
         raise UserError(f'{path}: cannot be written ({error.strerror})') from None
 
 
-def flat(tree: dict[str, Any], above: str = '') -> dict[str, Any]:
-    """Nested dicts to one dict of dotted keys."""
+def flat(tree: Any, above: str = '') -> dict[str, Any]:
+    """Nested dicts, or a config, as one dict of dotted keys."""
     leaves = {}
     for key, value in tree.items():
-        leaves |= flat(value, f'{above}{key}.') if isinstance(value, dict) else {f'{above}{key}': value}
+        leaves |= flat(value, f'{above}{key}.') if hasattr(value, 'items') else {f'{above}{key}': value}
     return leaves
 
 

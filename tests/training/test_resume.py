@@ -15,6 +15,7 @@ from configs import copy
 from research import build, train
 from research.study import arms
 from research.text import batches
+from research.training.workdir import flat
 from tests.conftest import REPOSITORY
 
 N = 12
@@ -32,7 +33,7 @@ def config(words):
         'encoder.mixer.heads': 2, 'decoder.mixer.heads': 2, 'decoder.reader.heads': 2, 'encoder.hidden': 8,
         'decoder.hidden': 8}
     chosen = copy.get_config(words)
-    there = arms.leaves(chosen)
+    there = flat(chosen)
     return arms.override(chosen, {key: value for key, value in (CHANGES | more).items() if key in there})
 
 
@@ -53,7 +54,7 @@ def saved(trainer, workdir, step):
     """Everything in the checkpoint of a step."""
     identity = build.identity(trainer.config, trainer.data.source, trainer.data.target)
     kept = train.Checkpoints(workdir / 'checkpoints', keep=2, identity=identity)
-    return raw(kept.restore_step(step, trainer.example()))
+    return raw(kept.restore_step(step, trainer.example))
 
 
 def assert_equal(one, other):
