@@ -35,6 +35,7 @@ class Data(NamedTuple):
     corpus: corpus.Corpus
     source: Vocabulary
     target: Vocabulary
+    digest: str  # sixteen hexadecimal digits that name the corpus: what there is to learn and to test on
 
 
 class Plans(NamedTuple):
@@ -248,11 +249,11 @@ def data(config: Config) -> Data:
                                symbols=section.symbols, seed=section.seed)
         units, sizes = ('words', 'words'), (None, None)
     return Data(texts, Vocabulary.build((pair.source for pair in texts.train), units[0], sizes[0]),
-                Vocabulary.build((pair.target for pair in texts.train), units[1], sizes[1]))
+                Vocabulary.build((pair.target for pair in texts.train), units[1], sizes[1]),
+                _corpus_digest(texts))
 
 
-def corpus_digest(texts: corpus.Corpus) -> str:
-    """Sixteen hexadecimal digits that name what there is to learn and to test on."""
+def _corpus_digest(texts: corpus.Corpus) -> str:
     digest = hashlib.sha256()
     for pairs in texts:
         for pair in pairs:

@@ -23,7 +23,7 @@ from research.text.batches import BatchPlan, choose_buckets
 from research.text.corpus import Pair
 from research.text.vocabulary import Vocabulary
 from research.training.checkpoint import Checkpoints
-from research.translate import Progress, Translation, Translator, remark_unknown
+from research.translate import Progress, Translation, Translator, cut, remark_unknown
 
 
 class Evaluation(NamedTuple):
@@ -136,9 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with one_line_errors('research.evaluate'):
         run = Run.load(options.workdir)
         translator = run.translator(beams=options.beams, progress=Progress())
-        texts = build.data(run.config).corpus
-        _check_corpus(pathlib.Path(options.workdir) / 'data.json', build.corpus_digest(texts))
-        pairs = getattr(texts, options.split)
+        data = build.data(run.config)
+        _check_corpus(pathlib.Path(options.workdir) / 'data.json', data.digest)
+        pairs = getattr(data.corpus, options.split)
         remark_unknown(options.split, run.source, [pair.source for pair in pairs])
         result = evaluate(translator, run.params, pairs, build.length_edges(run.config))
         _note(options, run, translator, result)
@@ -152,15 +152,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def score_line(split: str, step: int, translator: Translator, result: Evaluation) -> str:
     """One line that says the score and everything that decides it."""
     low, high = scipy.stats.binomtest(int(np.sum(result.right)), len(result.right)).proportion_ci(method='wilson')
-    cut = f'{_cut(result):,} of these outputs cut at their limit, ' if _cut(result) else ''
+    count = len(cut(result.translations))
+    limited = f'{count:,} of these outputs cut at their limit, ' if count else ''
     return (f'{split} accuracy {100 * result.scores["accuracy"]:.1f} % '
             f'(95 % interval over sentences {100 * low:.1f} to {100 * high:.1f}, n = {len(result.right):,}), '
             f'symbol error rate {100 * result.scores["token_error_rate"]:.1f} %, '
-            f'{translator.decoding.describe()}, {cut}step {step}')
-
-
-def _cut(result: Evaluation) -> int:
-    return sum(not translation.finished for translation in result.translations)
+            f'{translator.decoding.describe()}, {limited}step {step}')
 
 
 def _note(options: argparse.Namespace, run: Run, translator: Translator, result: Evaluation) -> None:
@@ -168,7 +165,7 @@ def _note(options: argparse.Namespace, run: Run, translator: Translator, result:
     folder = pathlib.Path(options.workdir)
     reading = {'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'), 'split': options.split,
                'step': run.step, 'decoding': translator.decoding.describe(), 'scores': result.scores,
-               'cut': _cut(result),
+               'cut': len(cut(result.translations)),
                'by_length': result.by_length}
     with open(folder / 'evaluations.jsonl', 'a', encoding='utf-8') as file:
         file.write(json.dumps(reading) + '\n')

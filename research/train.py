@@ -175,7 +175,7 @@ class Trainer:
         """What a work directory keeps beside the config, by file name: what the data is, and the vocabularies."""
         corpus = self.data.corpus
         sizes = {name: len(pairs) for name, pairs in corpus._asdict().items()}
-        return {'data.json': json.dumps({'corpus': build.corpus_digest(corpus), **sizes}) + '\n',
+        return {'data.json': json.dumps({'corpus': self.data.digest, **sizes}) + '\n',
                 'source_vocabulary.json': self.data.source.to_json(),
                 'target_vocabulary.json': self.data.target.to_json()}
 

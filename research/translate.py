@@ -185,12 +185,17 @@ def remark_unknown(name: str, vocabulary: Vocabulary, lines: Sequence[str]) -> N
               f'{len(lines):,} lines; the first is {symbols[0]!r} in line {number}', file=sys.stderr)
 
 
+def cut(translations: Sequence[Translation]) -> list[int]:
+    """The lines, counted from 1, whose outputs reached their limit before they ended."""
+    return [number for number, translation in enumerate(translations, 1) if not translation.finished]
+
+
 def remark_cut(translations: Sequence[Translation]) -> None:
-    """Says on standard error which outputs reached their limit before they ended."""
-    cut = [number for number, translation in enumerate(translations, 1) if not translation.finished]
-    if cut:
-        print(f'{len(cut):,} of {len(translations):,} outputs were cut at decoding.maximum_ratio and maximum_extra, '
-              f'the first in line {cut[0]}', file=sys.stderr)
+    """Says on standard error which outputs were cut."""
+    lines = cut(translations)
+    if lines:
+        print(f'{len(lines):,} of {len(translations):,} outputs were cut at decoding.maximum_ratio and maximum_extra, '
+              f'the first in line {lines[0]}', file=sys.stderr)
 
 
 if __name__ == '__main__':

@@ -102,6 +102,15 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_says_between_which_steps():
         reporting.flush()
 
 
+@pytest.fixture
+def interrupts():
+    """SIGINT raises KeyboardInterrupt, also where the tests run in the background: there a shell has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures('interrupts')
 def test_the_first_signal_waits_for_the_step_and_the_second_acts_at_once():
     with train.Signals() as signals:
         signals.stop('before anything')

@@ -5,7 +5,7 @@ last one is a Transformer of about the same size, to see where it stands.
 """
 
 from configs import copy, pronunciation
-from research.study.runner import Arm, Expectation, Profile, Study
+from research.study.runner import Arm, Expectation, NotMeasuredError, Profile, Study
 
 READER = ('decoder.reader',)
 TRANSFORMER = tuple(f'{side}.{key}' for side, keys in {  # everything that a side is made of, its dropout not among it
@@ -45,46 +45,39 @@ FULL = {
     'training.evaluate_every': 1000, 'training.checkpoint_every': 2000,
 }
 MADE_UP_SMALL = {'data.train': 200, 'data.dev': 16, 'data.test': 40, 'data.longest': 6, 'data.longest_test': 9}
-NOTHING = None, 'no test pair of these lengths'
 SIZES = 'Rates and sizes are those of one config for all arms; none was tuned for an arm.'
 
 
-def _accuracy(runs: list[dict], low: int, high: int) -> float | None:
-    """Mean over seeds of the share of right outputs for sources of low .. high symbols; None where there is none."""
+def _accuracy(runs: list[dict], low: int, high: int) -> float:
+    """Mean over seeds of the share of right outputs for sources of low .. high symbols."""
     shares = []
     for run in runs:
         rows = [row for row in run['by_length'] if row['low'] >= low and row['high'] <= high]
         count = sum(row['count'] for row in rows)
         if not count:
-            return None
+            raise NotMeasuredError('no test pair of these lengths')
         shares.append(sum(row['right'] for row in rows) / count)
     return sum(shares) / len(shares)
 
 
 def _short_words(runs):
     none, additive = (_accuracy(runs[arm], 1, 4) for arm in ('none', 'additive'))
-    if none is None or additive is None:
-        return NOTHING
     return abs(additive - none) < 0.10, f'none {100 * none:.1f} %, additive {100 * additive:.1f} %'
 
 
 def _long_words(runs):
     none, additive = (_accuracy(runs[arm], 11, 10_000) for arm in ('none', 'additive'))
-    if none is None or additive is None:
-        return NOTHING
     times = f', {additive / none:.2f} times as much' if none else ''
     return additive > 0 and additive >= 1.5 * none, f'none {100 * none:.1f} %, additive {100 * additive:.1f} %{times}'
 
 
 def _training_lengths(runs):
     additive = _accuracy(runs['additive'], 1, 20)
-    return NOTHING if additive is None else (additive >= 0.95, f'{100 * additive:.1f} %')
+    return additive >= 0.95, f'{100 * additive:.1f} %'
 
 
 def _falls(runs):
     short, long = _accuracy(runs['none'], 1, 5), _accuracy(runs['none'], 16, 20)
-    if short is None or long is None:
-        return NOTHING
     return short - long >= 0.2, f'{100 * short:.1f} % up to 5 symbols, {100 * long:.1f} % from 16 to 20'
 
 

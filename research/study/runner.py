@@ -51,12 +51,16 @@ class Profile(NamedTuple):
     note: str                   # one line for the card; '' = none
 
 
+class NotMeasuredError(Exception):
+    """Raised by an expectation that the runs say nothing about; the message says why."""
+
+
 class Expectation(NamedTuple):
     """What is expected, written down before the runs, and how it is read off them."""
 
     text: str
     arms: tuple[str, ...]  # whose runs it needs
-    measure: Callable[[dict[str, list[dict]]], tuple[bool | None, str]]  # finished runs by arm -> met, and the numbers
+    measure: Callable[[dict[str, list[dict]]], tuple[bool, str]]  # finished runs by arm -> met, and the numbers
 
 
 class Study(NamedTuple):
@@ -102,15 +106,15 @@ def run(study: Study, task: str, profile_name: str, names: Sequence[str], seeds:
         console.print(f'{study.name}, {task}, profile {profile_name}: {len(plan)} runs, {len(plan) - len(missing)} of '
                       'them done already')
         trainers, begin = _Trainers(configs), time.perf_counter()
+        if missing and set(done.values()) - {trainers.data.digest}:
+            raise UserError(f'{path} holds runs on other data than there is now. Choose another --workdir')
         for number, (name, seed) in enumerate(missing):
-            if done and trainers.data_digest not in done.values():
-                raise UserError(f'{path} holds runs on other data than there is now. Choose another --workdir')
             each = (time.perf_counter() - begin) / max(1, number)
             left = f', about {_duration(each * (len(missing) - number))} left' if number else ''
             console.rule(f'run {number + 1} of {len(missing)}: {name}, seed {seed}{left}', align='left')
             record = {'study': study.name, 'task': task, 'profile': profile_name, 'arm': name, 'seed': seed,
                       'run': _digest(configs[name], seed, profile.test_sample), 'changes': changes[name],
-                      'data': trainers.data_digest,
+                      'data': trainers.data.digest,
                       'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'), **train.environment()}
             try:
                 found = _one_run(trainers[name], workdir / 'runs' / name / str(seed), seed, profile.test_sample)
@@ -174,7 +178,8 @@ def commands(study: Study, task: str, profile_name: str, found: Sequence[dict]) 
 def findings(expectations: Sequence[Expectation], found: Sequence[dict]) -> tuple[records.Finding, ...]:
     """Each expectation held against the runs.
 
-    `met` is None where an arm that it needs has no run. A run that failed counts: what needs its arm is not met.
+    `met` is None where an arm that it needs has no run, or where the runs say nothing about it. A run that failed
+    counts: what needs its arm is not met.
     """
     return tuple(_finding(expectation, {name: [record for record in found if record['arm'] == name]
                                         for name in expectation.arms}) for expectation in expectations)
@@ -187,7 +192,10 @@ def _finding(expectation: Expectation, runs: dict[str, list[dict]]) -> records.F
     if any(failed.values()):
         return records.Finding(expectation.text, False, ', '.join(
             f'{count} of {len(runs[name])} runs of {name} failed' for name, count in failed.items() if count))
-    return records.Finding(expectation.text, *expectation.measure(runs))
+    try:
+        return records.Finding(expectation.text, *expectation.measure(runs))
+    except NotMeasuredError as why:
+        return records.Finding(expectation.text, None, str(why))
 
 
 def _belongs(record: dict, study: Study, task: str, profile_name: str) -> bool:
@@ -218,10 +226,6 @@ class _Trainers:
     @functools.cached_property
     def data(self) -> build.Data:
         return build.data(next(iter(self.configs.values())))
-
-    @functools.cached_property
-    def data_digest(self) -> str:
-        return build.corpus_digest(self.data.corpus)
 
     def __getitem__(self, name: str) -> train.Trainer:
         if name not in self._trainers:
