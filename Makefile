@@ -4,7 +4,7 @@ WORKERS ?= 2
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 READY := .venv/installed-$(VERSION)
 
-.PHONY: demo test test-slow study check clean
+.PHONY: demo test test-slow study catalogue check clean
 
 demo: $(READY)
 	.venv/bin/python -m experiments.run forgetting --task pronunciation \
@@ -26,6 +26,9 @@ study: $(READY)
 	cat runs/forgetting/pronunciation/cpu/results.jsonl runs/forgetting/copy/cpu/results.jsonl \
 		> experiments/forgetting/results.jsonl
 	.venv/bin/python -m experiments.forgetting.picture
+
+catalogue: $(READY)
+	.venv/bin/python -m research.catalogue --markdown > docs/catalogue.md
 
 check: $(READY)
 	.venv/bin/python -m ruff check

@@ -6,7 +6,13 @@ A run is chosen in words, joined by +:
     --config=configs/pronunciation.py:transformer                   Transformer encoder and decoder
     --config=configs/pronunciation.py:transformer_to_recurrent+dot  one of each, and the reader
 
-Words: recurrent, transformer, recurrent_to_transformer, transformer_to_recurrent, and those of configs/attention.py.
+Words: recurrent, transformer, recurrent_to_transformer, transformer_to_recurrent, sequence (a model without a source,
+for labelled tasks), and, for the reader, those of configs/attention.py. After a kind, three parts can be changed on
+both sides: mixer=retention, position=rotary (what is added to embeddings: none, sinusoidal or learned; or a scheme of
+configs/positions.py), cell=lstm:
+
+    --config=configs/pronunciation.py:transformer+position=rotary
+    --config=configs/pronunciation.py:recurrent_to_transformer+multi_query+mixer=grouped_query+cell=lstm
 
 Any key can then be set: --config.training.steps=4000 --config.decoder.reader.energy_width=64
 """
@@ -15,7 +21,7 @@ import difflib
 
 from ml_collections import ConfigDict
 
-from configs import attention
+from configs import attention, positions
 
 
 def get_config() -> ConfigDict:
@@ -125,25 +131,89 @@ def transformer_decoder(reader: str = 'multi_head_dot') -> ConfigDict:
     })
 
 
+def no_encoder() -> ConfigDict:
+    """In place of an encoder, for a model without a source."""
+    return ConfigDict({'kind': 'nothing'})
+
+
+def sequence(mixer: str = 'multi_head_dot') -> ConfigDict:
+    """The keys of a model without a source: layers of a mixer, or of a cell."""
+    return ConfigDict({
+        'kind': 'sequence',
+        'layers': 2,
+        'features': 64,
+        'hidden': 128,
+        'mixer': attention.get(mixer),  # or {'name': 'cell', 'cell': 'lstm'}: the word cell=lstm
+        'causal': True,               # a position sees earlier ones only; False = both directions
+        'norm': 'pre',
+        'position': 'sinusoidal',
+        'maximum_length': 256,
+        'tie_embeddings': False,
+        'dropout': 0.0,
+    })
+
+
 KINDS = {
     'recurrent': (recurrent_encoder, recurrent_decoder),
     'transformer': (transformer_encoder, transformer_decoder),
     'recurrent_to_transformer': (recurrent_encoder, transformer_decoder),
     'transformer_to_recurrent': (transformer_encoder, recurrent_decoder),
+    'sequence': (no_encoder, sequence),
 }
 
 
 def choose(config: ConfigDict, words: str | None) -> ConfigDict:
-    """Applies the words of a config argument, such as 'transformer' or 'recurrent_to_transformer+additive'."""
+    """Applies the words of a config argument, such as 'transformer' or 'recurrent_to_transformer+dot+cell=lstm'."""
     for word in words.split('+') if words else ():
-        if word in KINDS:
+        part, equals, name = word.partition('=')
+        if equals:
+            CHANGES[_known(part, CHANGES, 'part')](config, name)
+        elif word in KINDS:
             encoder, decoder = KINDS[word]
             config.encoder, config.decoder = encoder(), decoder()
-        elif word in attention.OPTIONS:
-            config.decoder.reader = attention.get(word)
         else:
-            known = (*KINDS, *attention.OPTIONS)
-            near = difflib.get_close_matches(word, known, 1)
-            raise ValueError(f'Unknown choice {word!r} after the colon of --config.'
-                             f'{f" Did you mean {near[0]!r}?" if near else ""} Known: {", ".join(known)}')
+            config.decoder.reader = attention.get(_known(word, (*KINDS, *attention.OPTIONS), 'choice'))
     return config
+
+
+def _mixer(config: ConfigDict, name: str) -> None:
+    for side in _sides(config, 'mixer'):
+        side.mixer = attention.get(_known(name, attention.OPTIONS, 'mixer'))
+
+
+def _position(config: ConfigDict, name: str) -> None:
+    _known(name, (*EMBEDDED, *positions.OPTIONS), 'position')
+    for side in _sides(config, 'mixer'):
+        relative = name in positions.OPTIONS
+        if relative and 'position' not in side.mixer:
+            raise ValueError(f'mixer {side.mixer.name!r} has no option position, so it cannot have {name!r}')
+        side.position = 'none' if relative else name
+        if 'position' in side.mixer:
+            side.mixer.position = positions.get(name if relative else 'none')
+
+
+def _cell(config: ConfigDict, name: str) -> None:
+    if config.decoder.kind == 'sequence':
+        config.decoder.mixer = ConfigDict({'name': 'cell', 'cell': name})
+        return
+    for side in _sides(config, 'cell'):
+        side.cell = name
+
+
+def _sides(config: ConfigDict, key: str) -> list[ConfigDict]:
+    sides = [side for side in (config.encoder, config.decoder) if key in side]
+    if not sides:
+        raise ValueError(f'neither encoder nor decoder has a {key}: choose a kind that has one before it')
+    return sides
+
+
+EMBEDDED = ('none', 'sinusoidal', 'learned')
+CHANGES = {'mixer': _mixer, 'position': _position, 'cell': _cell}
+
+
+def _known(name: str, known, what: str) -> str:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        raise ValueError(f'Unknown {what} {name!r} after the colon of --config.'
+                         f'{f" Did you mean {near[0]!r}?" if near else ""} Known: {", ".join(known)}')
+    return name

@@ -26,6 +26,20 @@ def synthetic(task: str) -> ConfigDict:
     })
 
 
+def labelled(task: str) -> ConfigDict:
+    """Tasks for a model without a source: labelled_recall, selective_copying, parity or window_reach."""
+    return ConfigDict({
+        'task': task,
+        'seed': 7,
+        'symbols': 64,                 # different ones
+        'length': 32,                  # positions of a line
+        'size': 4,                     # pairs of key and value, symbols to copy, or how far back
+        'train': 50_000,
+        'dev': 500,
+        'test': 2_000,
+    })
+
+
 def parallel() -> ConfigDict:
     """Any pairs: two files aligned by line, or one file with a tab; plain or .gz."""
     return ConfigDict({

@@ -15,14 +15,16 @@ import numpy as np
 import optax
 
 from research.attention import registry as attention
+from research.attention.both_ways import BothWays
 from research.cells import registry as cells
 from research.errors import UserError
 from research.layers.residual import NORMS
 from research.models import contract, recurrent, transformer
 from research.models.encoder_decoder import SequenceToSequence
+from research.models.sequence import CellMixer, SequenceModel
 from research.shapes import Places
-from research.text import batches, corpus, pronunciation, synthetic
-from research.text.vocabulary import Vocabulary
+from research.text import batches, corpus, labelled, pronunciation, synthetic
+from research.text.vocabulary import PAD, Vocabulary
 from research.training import optimisers
 from research.training.loop import blank_batch
 
@@ -35,6 +37,7 @@ class Data(NamedTuple):
     corpus: corpus.Corpus
     source: Vocabulary
     target: Vocabulary
+    labelled: bool  # whether a pair is a sequence and the labels of its positions, for a model without a source
     digest: str  # sixteen hexadecimal digits that name the corpus: what there is to learn and to test on
 
 
@@ -93,7 +96,7 @@ def _one_of(names):
     return f'one of {", ".join(names)}', lambda value: value in names
 
 
-TASKS = ('pronunciation', *synthetic.TASKS, 'parallel')
+TASKS = ('pronunciation', *synthetic.TASKS, 'parallel', *labelled.TASKS)
 
 RULES = {
     'seed': ('at least 0 and below 2**32', lambda value: 0 <= value < 2**32),  # jax.random.key takes 32 bits
@@ -133,6 +136,8 @@ SYNTHETIC_RULES = {
     'data.dev': _at_least(1),
     'data.test': _at_least(1),
 }
+LABELLED_RULES = {f'data.{key}': _at_least(1) for key in ('symbols', 'length', 'size', 'train', 'dev', 'test')} | {
+    'data.seed': _at_least(0)}
 _TEXT = 'text', lambda value: isinstance(value, str)
 PRONUNCIATION_RULES = {'data.file': _TEXT}
 PARALLEL_RULES = {
@@ -168,31 +173,42 @@ SIDE_RULES = {
         'reads_with': _one_of(recurrent.READS_WITH), 'input_feeding': _FLAG,
         'start_state': _one_of(recurrent.START_STATES), 'tie_embeddings': _FLAG},
     ('decoder', 'transformer'): TRANSFORMER_RULES | {'tie_embeddings': _FLAG},
+    ('encoder', 'nothing'): {},
+    ('decoder', 'sequence'): TRANSFORMER_RULES | {'tie_embeddings': _FLAG, 'causal': _FLAG},
 }
 
 
 def validate(config: Config) -> None:
     """Checks every value that can be checked without data; raises UserError naming key, value and what is allowed."""
     _check(config, RULES)
-    _check(config, {'parallel': PARALLEL_RULES, 'pronunciation': PRONUNCIATION_RULES}.get(config.data.task,
-                                                                                     SYNTHETIC_RULES))
+    others = LABELLED_RULES if config.data.task in labelled.TASKS else SYNTHETIC_RULES
+    _check(config, {'parallel': PARALLEL_RULES, 'pronunciation': PRONUNCIATION_RULES}.get(config.data.task, others))
     for side in ('encoder', 'decoder'):
         kind = _value(config, f'{side}.kind')
-        _demand(f'{side}.kind', kind, _one_of(('recurrent', 'transformer')))
+        _demand(f'{side}.kind', kind, _one_of([known for where, known in SIDE_RULES if where == side]))
         _check(config, {f'{side}.{key}': rule for key, rule in SIDE_RULES[side, kind].items()})
     length_edges(config)
     encoder, decoder = config.encoder, config.decoder
+    for one, key, said in ((encoder.kind == 'nothing', 'encoder.kind', encoder.kind),
+                           (config.data.task in labelled.TASKS, 'data.task', config.data.task)):
+        if one != (decoder.kind == 'sequence'):
+            raise UserError(f'decoder.kind is {decoder.kind!r} and {key} is {said!r}; a model without a source has '
+                            "encoder.kind 'nothing', decoder.kind 'sequence' and a task of labels "
+                            f'({", ".join(labelled.TASKS)}), all three or none')
     if encoder.kind == 'recurrent' and encoder.bidirectional and encoder.features % 2:
         raise UserError(f'encoder.features is {encoder.features}; a bidirectional encoder has half of it in each '
                         'direction, so it must be even')
     for side in ('encoder', 'decoder'):
         part = config[side]
-        if part.kind == 'transformer' and part.position == 'sinusoidal' and part.features % 2:
+        if part.kind in ('transformer', 'sequence') and part.position == 'sinusoidal' and part.features % 2:
             raise UserError(f'{side}.features is {part.features}; sinusoidal positions need an even width')
-    for part in (part for part in (encoder, decoder) if part.kind == 'transformer'):
-        for causal in (False, True):
-            _mixer(part, causal, None)
-    _reader(decoder, None)
+    for part, causal in ((encoder, False), (decoder, True)):
+        if part.kind == 'transformer':
+            _mixer(part, causal)
+    if decoder.kind == 'sequence':
+        _mixer(decoder, decoder.causal)
+        return
+    _reader(decoder)
     reads = attention.VARIANTS[decoder.reader.name].reads
     if decoder.kind == 'recurrent':
         if reads == 'summary' and decoder.reads_with != 'previous':
@@ -242,6 +258,11 @@ def data(config: Config) -> Data:
     elif section.task == 'parallel':
         texts = corpus.Corpus(*(_files(key, section[key], section.columns) for key in ('train', 'dev', 'test')))
         units, sizes = (section.source_unit, section.target_unit), (section.source_size, section.target_size)
+    elif section.task in labelled.TASKS:
+        texts = labelled.make(section.task, train=section.train, dev=section.dev, test=section.test,
+                              length=section.length, symbols=section.symbols, size=section.size, seed=section.seed)
+        both = Vocabulary.build((line for pair in texts.train for line in pair[:2]), 'words')
+        return Data(texts, both, both, True, _corpus_digest(texts))
     else:
         texts = synthetic.make(section.task, train=section.train, dev=section.dev, test=section.test,
                                lengths=(section.shortest, section.longest),
@@ -249,7 +270,7 @@ def data(config: Config) -> Data:
                                symbols=section.symbols, seed=section.seed)
         units, sizes = ('words', 'words'), (None, None)
     return Data(texts, Vocabulary.build((pair.source for pair in texts.train), units[0], sizes[0]),
-                Vocabulary.build((pair.target for pair in texts.train), units[1], sizes[1]),
+                Vocabulary.build((pair.target for pair in texts.train), units[1], sizes[1]), False,
                 _corpus_digest(texts))
 
 
@@ -283,25 +304,36 @@ def plans(config: Config, texts: Data) -> Plans:
                                               strict=True))
     wide = buckets if wider in buckets else (*buckets, wider)
     tokens = max(section.tokens, sum(wider))
-    dev_plan = batches.BatchPlan(dev, wide, tokens)
+    dev_plan = batches.BatchPlan(dev, wide, tokens, labelled=texts.labelled)
     shapes = dict.fromkeys((*dev_plan.shapes, *batches.BatchPlan(test, wide, tokens).shapes))
-    return Plans(batches.BatchPlan(train, buckets, section.tokens, seed=config.seed), dev_plan, tuple(shapes), tokens)
+    return Plans(batches.BatchPlan(train, buckets, section.tokens, config.seed, texts.labelled), dev_plan,
+                 tuple(shapes), tokens)
 
 
 def measuring_plan(texts: Data, pairs: Sequence[corpus.Pair], planned: Plans) -> batches.BatchPlan:
     """Batches of any dev or test pairs, in order, in the shapes that a run measures with."""
-    return batches.BatchPlan(_ids(texts, pairs), [(S, T) for _, S, T in planned.measured], planned.tokens)
+    return batches.BatchPlan(_ids(texts, pairs), [(S, T) for _, S, T in planned.measured], planned.tokens,
+                             labelled=texts.labelled)
 
 
 def _ids(texts: Data, pairs: Sequence[corpus.Pair]) -> list[tuple]:
+    if texts.labelled:  # no position is added: the end is not asked for
+        nothing = texts.target.encode(labelled.NOTHING)[0]
+        found = [(texts.source.encode(pair.source)[:-1], texts.target.encode(pair.target)[:-1]) for pair in pairs]
+        return [(symbols, np.where(labels == nothing, PAD, labels)) for symbols, labels in found]
     return [(texts.source.encode(pair.source), texts.target.encode(pair.target)) for pair in pairs]
 
 
 # --------------------------------------------------------------------------------------------------------------- model
 
-def model(config: Config, source_size: int, target_size: int) -> SequenceToSequence:
+def model(config: Config, source_size: int, target_size: int) -> contract.EncoderDecoder:
     """The model for vocabularies of the given sizes."""
-    dtype = jnp.dtype(config.dtype)
+    dtype, part = jnp.dtype(config.dtype), config.decoder
+    if part.kind == 'sequence':
+        packs = part.mixer.name != 'cell' and attention.VARIANTS[part.mixer.name].packing
+        return SequenceModel(target_size, part.features, part.hidden, part.layers,
+                             functools.partial(_mixer, part, dtype=dtype), part.causal, part.norm, part.position,
+                             part.maximum_length, part.tie_embeddings, packs, part.dropout, dtype)
     reads = attention.VARIANTS[config.decoder.reader.name].reads
     return SequenceToSequence(_encoder(config.encoder, source_size, dtype),
                               _decoder(config.decoder, target_size, reads, dtype), reads)
@@ -318,7 +350,7 @@ def _encoder(part: Config, size: int, dtype: Any) -> Any:
 
 
 def _decoder(part: Config, size: int, reads: str, dtype: Any) -> Any:
-    reader = functools.partial(_reader, part, dtype)
+    reader = functools.partial(_reader, part, dtype=dtype)
     if part.kind == 'recurrent':
         return recurrent.RecurrentDecoder(
             size, part.embedding_features, part.features, part.layers,
@@ -329,15 +361,28 @@ def _decoder(part: Config, size: int, reads: str, dtype: Any) -> Any:
         part.norm, part.position, part.maximum_length, part.tie_embeddings, part.dropout, dtype)
 
 
-def _mixer(part: Config, causal: bool, dtype: Any) -> Any:
-    return attention.make(features=part.features, role='self', causal=causal, dtype=dtype, **part.mixer)
+def _mixer(part: Config, causal: bool, layer: int = 0, dtype: Any = None) -> Any:
+    if part.mixer.name == 'cell':
+        cell = functools.partial(cells.make, part.mixer.cell, dtype=dtype)
+        cell(part.features)  # an unknown name is refused here
+        common = {'features': part.features, 'role': 'self', 'causal': causal, 'layer': layer, 'dtype': dtype}
+        copies = [CellMixer(**common | {'causal': True}, cell=cell) for _ in range(1 if causal else 2)]
+        return copies[0] if causal else BothWays(**common, forward=copies[0], backward=copies[1])
+    return attention.make(features=part.features, role='self', causal=causal, layer=layer, dtype=dtype,
+                          **_plain(part.mixer))
 
 
-def _reader(part: Config, dtype: Any) -> Any:
-    return attention.make(features=part.features, role='cross', dtype=dtype, **part.reader)
+def _reader(part: Config, layer: int = 0, dtype: Any = None) -> Any:
+    return attention.make(features=part.features, role='cross', layer=layer, dtype=dtype,
+                          **_plain(part.reader))
 
 
-def abstract_params(model: SequenceToSequence, source: int = 3, target: int = 3) -> Any:
+def _plain(node: Config) -> dict[str, Any]:
+    """A section as dicts."""
+    return {key: _plain(node[key]) if hasattr(node[key], 'keys') else node[key] for key in node.keys()}  # noqa: SIM118
+
+
+def abstract_params(model: contract.EncoderDecoder, source: int = 3, target: int = 3) -> Any:
     """Shapes and dtypes of the parameters. Parts that do not fit together raise here, before anything compiles.
 
     Args:
@@ -347,7 +392,7 @@ def abstract_params(model: SequenceToSequence, source: int = 3, target: int = 3)
     return jax.eval_shape(lambda rng: contract.init(model, rng, blank_batch(2, source, target)), jax.random.key(0))
 
 
-def parameters(model: SequenceToSequence) -> tuple[int, int]:
+def parameters(model: contract.EncoderDecoder) -> tuple[int, int]:
     """How many numbers are learned: all, and without embeddings and the projection to the vocabulary."""
     sizes = {jax.tree_util.keystr(path): math.prod(leaf.shape)
              for path, leaf in jax.tree.leaves_with_path(abstract_params(model))}
@@ -355,11 +400,13 @@ def parameters(model: SequenceToSequence) -> tuple[int, int]:
     return sum(sizes.values()), sum(sizes.values()) - lexical
 
 
-def flops(model: SequenceToSequence, entries: int, targets: int) -> float:
+def flops(model: contract.EncoderDecoder, entries: int, targets: int) -> float:
     """Forward FLOPs of one pair with S = entries source and T = targets target positions; backward costs twice that.
 
     Matrix products and energies, 2 for each multiply-add, summed from the formula that every part states.
     """
+    if isinstance(model, SequenceModel):
+        return model.flops(targets)
     encoder, decoder = model.encoder, model.decoder
     finals = encoder.final_widths()
     readable, width = {'source': (entries, encoder.features), 'summary': (1, finals[-1]),
@@ -368,8 +415,10 @@ def flops(model: SequenceToSequence, entries: int, targets: int) -> float:
                                                   finals)
 
 
-def readable_floats(model: SequenceToSequence, entries: int) -> int:
+def readable_floats(model: contract.EncoderDecoder, entries: int) -> int:
     """Floats of the source that the decoder may read at each step, for S = entries positions."""
+    if isinstance(model, SequenceModel):
+        return 0
     width = {'source': entries * model.encoder.features, 'summary': model.decoder.features, 'nothing': 0}
     return width[model.reads]
 
@@ -409,7 +458,7 @@ def loop(config: Config) -> Loop:
 def decoding(config: Config) -> Decoding:
     """How outputs are searched for."""
     section = config.decoding
-    longest = (part.maximum_length if part.kind == 'transformer' and part.position == 'learned' else None
+    longest = (part.maximum_length if part.kind in ('transformer', 'sequence') and part.position == 'learned' else None
                for part in (config.encoder, config.decoder))
     return Decoding(section.beams, section.length_penalty, section.maximum_ratio, section.maximum_extra,
                     section.tokens, *longest)

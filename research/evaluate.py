@@ -23,6 +23,7 @@ from research.text.batches import BatchPlan, choose_buckets
 from research.text.corpus import Pair
 from research.text.vocabulary import Vocabulary
 from research.training.checkpoint import Checkpoints
+from research.training.step import measure_step
 from research.translate import Progress, Translation, Translator, cut, remark_unknown
 
 
@@ -63,6 +64,9 @@ class Run(NamedTuple):
     def translator(self, beams: int | None = None, with_weights: bool = False,
                    progress: Callable[[int, int], None] = lambda done, lines: None) -> Translator:
         """Searches as the config says, or with another number of beams."""
+        if not self.model.reads_source():
+            raise UserError(f'{self.name} is a model without a source: it labels positions and writes nothing. Its '
+                            'accuracy: python -m research.evaluate')
         decoding = build.decoding(self.config)
         if beams is not None:
             if beams < 1:
@@ -84,6 +88,15 @@ def evaluate(translator: Translator, params: Params, pairs: Sequence[Pair], edge
     return Evaluation({'accuracy': float(np.mean(right)),
                        'token_error_rate': accuracy.token_error_rate(outputs, answers, translator.target.unit)},
                       lengths.by_length(sizes, right, ends), translations, right)
+
+
+def labels_right(run: Run, data: build.Data, pairs: Sequence[Pair]) -> tuple[int, int]:
+    """How many labels a model without a source gets right, and how many there are."""
+    plan = build.measuring_plan(data, pairs, build.plans(run.config, data))
+    measure = jax.jit(measure_step(run.model, labelled=True))
+    parts = [measure(run.params, plan[index]) for index in range(len(plan))]
+    right, count = (sum(int(part[name]) for part in parts) for name in ('right', 'tokens'))
+    return right, count
 
 
 def right_answers(target: Vocabulary, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
@@ -135,10 +148,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with one_line_errors('research.evaluate'):
         run = Run.load(options.workdir)
-        translator = run.translator(beams=options.beams, progress=Progress())
         data = build.data(run.config)
         _check_corpus(pathlib.Path(options.workdir) / 'data.json', data.digest)
         pairs = getattr(data.corpus, options.split)
+        if data.labelled:
+            right, count = labels_right(run, data, pairs)
+            low, high = scipy.stats.binomtest(right, count).proportion_ci(method='wilson')
+            print(f'{options.split} accuracy {100 * right / count:.1f} % of labels (95 % interval over labels '
+                  f'{100 * low:.1f} to {100 * high:.1f}, n = {count:,}), step {run.step}')
+            return
+        translator = run.translator(beams=options.beams, progress=Progress())
         remark_unknown(options.split, run.source, [pair.source for pair in pairs])
         result = evaluate(translator, run.params, pairs, build.length_edges(run.config))
         _note(options, run, translator, result)

@@ -40,5 +40,5 @@ class Batch(NamedTuple):
     source: Array           # int32 [B, S]
     source_places: Places   # int32 [B, S] each
     inputs: Array           # int32 [B, T]: what the decoder reads
-    targets: Array          # int32 [B, T]: what it should write
+    targets: Array          # int32 [B, T]: what it should write; 0 where nothing is asked
     target_places: Places   # int32 [B, T] each

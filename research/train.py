@@ -66,6 +66,10 @@ class Outcome(NamedTuple):
     best_accuracy: float
 
 
+class EnoughError(Exception):
+    """Raised by a hook: what the run is for has been reached."""
+
+
 class Stopped(SystemExit):
     """The process was asked to stop; everything is saved."""
 
@@ -91,7 +95,7 @@ class Trainer:
         self.loop = build.loop(config)
         self.translator = Translator(self.model, self.data.source, self.data.target,
                                      build.decoding(config)._replace(beams=1))
-        dev = self.data.corpus.dev
+        dev = () if self.data.labelled else self.data.corpus.dev  # labels are measured, nothing is written
         sample = [dev[index] for index in
                   np.linspace(0, len(dev) - 1, min(len(dev), self.loop.dev_sample)).astype(int)]
         self.lines, self.answers = [pair.source for pair in sample], right_answers(self.data.target, sample)
@@ -128,8 +132,12 @@ class Trainer:
             self.compile_seconds += time.perf_counter() - begin
             progress(f'compiled {self.programs_compiled()} programs in {self.compile_seconds:.1f} s')
 
-    def run(self, workdir: str | pathlib.Path, seed: int | None = None, console: bool = True) -> Outcome:
-        """Trains with one seed in a work directory of its own, from where it stopped there."""
+    def run(self, workdir: str | pathlib.Path, seed: int | None = None, console: bool = True,
+            enough: float | None = None) -> Outcome:
+        """Trains with one seed in a work directory of its own, from where it stopped there.
+
+        `enough` is an accuracy on dev: the run ends with the first measurement that reaches it, without a checkpoint.
+        """
         workdir = pathlib.Path(workdir)
         config = self.config if seed is None else build.with_seed(self.config, seed)
         plan, identity = self.plans.train.with_seed(build.seed(config)), build.identity(
@@ -151,9 +159,10 @@ class Trainer:
                 now = self._start(np.uint32(build.seed(config))) if found is None else found[1].state
                 del found  # the first update takes the state's memory
                 reporting = Reporting(report, self.loop.report_every)
-                measuring = Measuring(self, report, reporting, kept, best)
+                measuring = Measuring(self, report, reporting, kept, best, enough)
                 saving = Saving(latest, self.loop, reporting, measuring, signals)
-                with contextlib.closing(batches.stream(plan, int(now.step))) as stream:
+                with contextlib.closing(batches.stream(plan, int(now.step))) as stream, \
+                        contextlib.suppress(EnoughError):
                     loop.train(now, stream, self._update, self.loop.steps, (reporting, measuring, saving))
                 best = measuring.best
             params = kept.restore_step(int(best.step), self.example.state.params)
@@ -161,14 +170,20 @@ class Trainer:
 
     def loss(self, params: Params, pairs: Sequence[Pair]) -> float:
         """The cross-entropy of the given right answers, a target token: no dropout, no smoothing."""
-        self._compile_measure(lambda text: None)
-        return self.total_loss(params, build.measuring_plan(self.data, pairs, self.plans))
+        return self.measure_pairs(params, pairs)['loss']
 
-    def total_loss(self, params: Params, plan: batches.BatchPlan) -> float:
-        """The same of all batches of a plan in the shapes that a run measures with."""
+    def measure_pairs(self, params: Params, pairs: Sequence[Pair]) -> dict[str, float]:
+        """What `measure` says of any pairs of dev or test."""
+        self._compile_measure(lambda text: None)
+        return self.measure(params, build.measuring_plan(self.data, pairs, self.plans))
+
+    def measure(self, params: Params, plan: batches.BatchPlan) -> dict[str, float]:
+        """Of all batches of a plan in the shapes that a run measures with: `tokens` with a target and, for each of
+        them, the `loss` and, of labels, how many are `right`.
+        """
         parts = [self._measure(params, plan[index]) for index in range(len(plan))]
-        total, tokens = (sum(float(part[name]) for part in parts) for name in ('loss', 'tokens'))
-        return total / tokens
+        sums = {name: sum(float(part[name]) for part in parts) for name in parts[0]}
+        return {name: value if name == 'tokens' else value / sums['tokens'] for name, value in sums.items()}
 
     @functools.cached_property
     def documents(self) -> dict[str, str]:
@@ -199,7 +214,8 @@ class Trainer:
     def _compile_measure(self, progress: Callable[[str], None]) -> None:
         if self._measure is None:
             self._measure = loop.Programs(
-                measure_step(self.model, chunk=build.loss_options(self.config)['chunk']), self.example.state.params,
+                measure_step(self.model, chunk=build.loss_options(self.config)['chunk'], labelled=self.data.labelled),
+                self.example.state.params,
                 self.plans.measured, purpose='measure', donate=False, progress=progress)
 
 
@@ -253,8 +269,10 @@ class Reporting:
 class Measuring:
     """Measures dev every so often and keeps the parameters that were best."""
 
-    def __init__(self, trainer: Trainer, report: Report, reporting: Reporting, kept: Checkpoints, best: Best):
-        """Goes on from the best measurement so far."""
+    def __init__(self, trainer: Trainer, report: Report, reporting: Reporting, kept: Checkpoints, best: Best,
+                 enough: float | None):
+        """Goes on from the best measurement so far; raises EnoughError with one of accuracy `enough`."""
+        self.enough = enough
         self.trainer, self.report, self.reporting, self.kept, self.best = trainer, report, reporting, kept, best
 
     def __call__(self, step: int, state: state.State, metrics: Metrics) -> None:
@@ -263,19 +281,26 @@ class Measuring:
             return
         jax.block_until_ready(state.params)  # the last update still belongs to training
         begin = time.perf_counter()
-        loss = self.trainer.total_loss(state.params, self.trainer.plans.dev)
-        outputs = [translation.text for translation in self.trainer.translator(state.params, self.trainer.lines)]
-        answers = self.trainer.answers
-        right = float(np.mean(accuracy.exact_match(outputs, answers)))
-        self.report.evaluation(step, {
-            'loss': loss, 'accuracy': right,
-            'token_error_rate': accuracy.token_error_rate(outputs, answers, self.trainer.data.target.unit),
-            'seconds': time.perf_counter() - begin})
+        measured = self.trainer.measure(state.params, self.trainer.plans.dev)
+        loss, right, error_rate = measured['loss'], *self._right(state.params, measured)
+        self.report.evaluation(step, {'loss': loss, 'accuracy': right, 'token_error_rate': error_rate,
+                                      'seconds': time.perf_counter() - begin})
         now = Best(np.float32(right), np.float32(loss), np.int32(step))
         if self.best.beaten_by(now):
             self.best = now
             self.kept.save(step, state.params)
         self.reporting.leave_out(time.perf_counter() - begin)
+        if self.enough is not None and right >= self.enough:
+            raise EnoughError
+
+    def _right(self, params: Params, measured: dict[str, float]) -> tuple[float, float]:
+        """The share of the dev sample that is right, and the share of wrong symbols; each label counts by itself."""
+        trainer = self.trainer
+        if trainer.data.labelled:
+            return measured['right'], 1.0 - measured['right']
+        outputs = [translation.text for translation in trainer.translator(params, trainer.lines)]
+        return (float(np.mean(accuracy.exact_match(outputs, trainer.answers))),
+                accuracy.token_error_rate(outputs, trainer.answers, trainer.data.target.unit))
 
 
 class Saving:

@@ -5,15 +5,20 @@ import pathlib
 
 import pytest
 
-from configs import attention, base
+from configs import attention, base, positions
 from research import build
-from research.attention import registry
+from research.attention import registry, schemes
+from research.cells.registry import CELLS
 from research.study import arms
 from research.training.workdir import flat
 
 FILES = [path.stem for path in pathlib.Path(__file__).parent.parent.joinpath('configs').glob('*.py')
          if hasattr(importlib.import_module(f'configs.{path.stem}'), 'get_config') and path.stem != 'base']
-WORDS = [None, *base.KINDS, *attention.OPTIONS, 'recurrent_to_transformer+additive']
+KINDS = [None, *base.KINDS, 'none', 'recurrent_to_transformer+additive', 'transformer+position=rotary']
+CHOICES = [(name, words) for name in FILES for words in KINDS] + [('reverse', words) for words in (
+    *(name for name, variant in registry.VARIANTS.items() if 'cross' in variant.roles),
+    *(f'transformer+position={name}' for name in (*base.EMBEDDED, *positions.OPTIONS)),
+    *(f'recurrent+cell={name}' for name in CELLS))]
 PARALLEL = {'data.train': 'train.tsv', 'data.dev': 'dev.tsv', 'data.test': 'test.tsv'}
 SMALL_DATA = {'data.train': 30, 'data.dev': 5, 'data.test': 5, 'data.longest': 3, 'data.longest_test': 4}
 
@@ -53,8 +58,7 @@ def settle(name, words, folder):
     return arms.override(config, SMALL_DATA)
 
 
-@pytest.mark.parametrize('name', FILES)
-@pytest.mark.parametrize('words', WORDS)
+@pytest.mark.parametrize(('name', 'words'), CHOICES)
 def test_every_config_builds_with_every_choice(name, words):
     config = importlib.import_module(f'configs.{name}').get_config(words)
     build.validate(config)
@@ -86,6 +90,33 @@ def test_every_variant_has_a_line_of_options_and_no_other():
     assert set(attention.OPTIONS) == set(registry.VARIANTS)
     for name, values in attention.OPTIONS.items():
         assert set(values) == set(registry.options(name)), name
+
+
+@pytest.mark.parametrize('name', [name for name, variant in registry.VARIANTS.items() if 'self' in variant.roles])
+def test_every_mixer_builds_in_the_encoder_and_in_the_decoder_if_it_can_be_causal(name):
+    config = importlib.import_module('configs.reverse').get_config(f'transformer+mixer={name}')
+    if True not in registry.VARIANTS[name].causal:
+        config.decoder.mixer = attention.get('multi_head_dot')
+    build.validate(config)
+    build.abstract_params(build.model(config, 10, 12))
+
+
+def test_every_scheme_of_positions_has_a_line_of_options_and_no_other():
+    assert {'none', *positions.OPTIONS} == set(schemes.SCHEMES)
+    for name in positions.OPTIONS:
+        schemes.scheme(**positions.get(name))
+
+
+@pytest.mark.parametrize(('words', 'message'), [
+    ('transformer+mixer=retentoin', "Unknown mixer 'retentoin'.* Did you mean 'retention'"),
+    ('transformer+position=rotari', "Unknown position 'rotari'.* Did you mean 'rotary'"),
+    ('transformer+mixr=retention', "Unknown part 'mixr'.* Did you mean 'mixer'"),
+    ('recurrent+mixer=retention', 'neither encoder nor decoder has a mixer'),
+    ('transformer+cell=lstm', 'neither encoder nor decoder has a cell'),
+    ('transformer+mixer=fourier+position=rotary', "mixer 'fourier' has no option position")])
+def test_a_word_that_means_nothing_is_refused(words, message):
+    with pytest.raises(ValueError, match=message):
+        importlib.import_module('configs.reverse').get_config(words)
 
 
 def test_base_states_its_choices_in_its_docstring():

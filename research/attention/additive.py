@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from research.attention import single_head
 from research.attention.contract import Attention, Carry, Memory, Read
+from research.attention.normalisers import Normaliser, check
 from research.errors import UserError
 from research.shapes import Array, Places
 
@@ -36,19 +37,23 @@ class Additive(Attention, kw_only=True):
 
     Attributes:
       energy_width: A, at least 1.
+      normaliser: what makes weights of energies: one of attention/normalisers.py.
     """
 
     energy_width: int
+    normaliser: str
 
     def __post_init__(self):
         if self.energy_width < 1:
             raise UserError(f'energy_width is {self.energy_width}; it must be at least 1')
+        check(self.normaliser)
         super().__post_init__()
 
     def setup(self):
         self.query_projection = nn.Dense(self.energy_width, use_bias=False, dtype=self.dtype)
         self.key_projection = nn.Dense(self.energy_width, use_bias=False, dtype=self.dtype)
         self.vector = self.param('vector', nn.initializers.normal(self.energy_width**-0.5), (self.energy_width,))
+        self.normalise = Normaliser(self.normaliser, 1)
 
     def remember(self, source: Array, places: Places, rng: Array | None = None) -> Memory:
         return Memory(self.key_projection(source), source.astype(self.dtype or source.dtype), places)
@@ -60,7 +65,64 @@ class Additive(Attention, kw_only=True):
         """Query [B, T, D_q] -> context [B, T, D_s], weights [B, 1, T, S]."""
         query = self.query_projection(query)
         energies = additive_energies(query, memory.keys, self.vector.astype(query.dtype))
-        return single_head.read(energies, memory, places)
+        return single_head.read(energies, memory, places, self.normalise)
+
+    def flops(self, queries: int, entries: int, query_width: int, source_width: int) -> float:
+        """Both projections, one addition and one product an energy and unit, and the weighted sum."""
+        A = self.energy_width
+        return (2.0 * A * (entries * source_width + queries * query_width)
+                + queries * entries * (3.0 * A + 2.0 * source_width))
+
+
+def normalised(vector: Array, factor: Array) -> Array:
+    """The vector at length `factor`: `factor vector / |vector|`."""
+    return factor * vector / jnp.sqrt(jnp.sum(vector**2))
+
+
+class NormalisedAdditive(Attention, kw_only=True):
+    """Additive with a vector whose length is learned by itself: `e[t, s] = g (v / |v|) . tanh(W q[t] + U h[s] + b)`.
+
+    W [D_q, A], U [D_s, A], v and b [A], g a number; reads h itself.
+
+    Source: TensorFlow Addons, BahdanauAttention(normalize=True): Bahdanau, Cho, Bengio 2015, arXiv:1409.0473, with
+    weight normalisation, Salimans and Kingma 2016, arXiv:1602.07868, section 2. It is the model of no paper. Differs:
+    none; g starts at 1 / sqrt(A) and b at 0, as there.
+
+    Attributes:
+      energy_width: A, at least 1.
+      normaliser: what makes weights of energies: one of attention/normalisers.py.
+    """
+
+    energy_width: int
+    normaliser: str
+
+    def __post_init__(self):
+        if self.energy_width < 1:
+            raise UserError(f'energy_width is {self.energy_width}; it must be at least 1')
+        check(self.normaliser)
+        super().__post_init__()
+
+    def setup(self):
+        A = self.energy_width
+        self.query_projection = nn.Dense(A, use_bias=False, dtype=self.dtype)
+        self.key_projection = nn.Dense(A, use_bias=False, dtype=self.dtype)
+        self.vector = self.param('vector', nn.initializers.normal(A**-0.5), (A,))
+        self.factor = self.param('factor', nn.initializers.constant(A**-0.5), ())
+        self.bias = self.param('bias', nn.initializers.zeros, (A,))
+        self.normalise = Normaliser(self.normaliser, 1)
+
+    def remember(self, source: Array, places: Places, rng: Array | None = None) -> Memory:
+        return Memory(self.key_projection(source), source.astype(self.dtype or source.dtype), places)
+
+    def start(self, memory: Memory, length: int) -> Carry:
+        return ()
+
+    def __call__(self, query: Array, memory: Memory, carry: Carry, places: Places, rng: Array | None = None) -> Read:
+        """Query [B, T, D_q] -> context [B, T, D_s], weights [B, 1, T, S]."""
+        query = self.query_projection(query)
+        query = query + self.bias.astype(query.dtype)
+        vector = normalised(self.vector, self.factor).astype(query.dtype)
+        return single_head.read(additive_energies(query, memory.keys, vector), memory, places, self.normalise)
 
     def flops(self, queries: int, entries: int, query_width: int, source_width: int) -> float:
         """Both projections, one addition and one product an energy and unit, and the weighted sum."""

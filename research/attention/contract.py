@@ -60,6 +60,7 @@ class Attention(nn.Module, abc.ABC):
       role: 'cross' (a decoder reads an encoder) or 'self' (a sequence reads itself).
       causal: a position may not read later ones. Self role only.
       path: 'explicit' makes and returns the weights; other paths are those of the variant's registry line.
+      layer: which layer of its stack this is, counted from 0.
       dtype: what is computed in; None means the type that inputs and parameters promote to.
     """
 
@@ -67,6 +68,7 @@ class Attention(nn.Module, abc.ABC):
     role: str = 'cross'
     causal: bool = False
     path: str = 'explicit'
+    layer: int = 0
     dtype: Any = None
 
     @abc.abstractmethod

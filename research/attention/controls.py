@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from research.attention import single_head
 from research.attention.contract import Attention, Carry, Memory, Read
 from research.attention.masks import readable
+from research.attention.normalise import softmax
 from research.shapes import Array, Places
 
 
@@ -77,7 +78,7 @@ class Mean(Attention):
     def __call__(self, query: Array, memory: Memory, carry: Carry, places: Places, rng: Array | None = None) -> Read:
         """Query [B, T, D] -> context [B, T, D_s], weights [B, 1, T, S]."""
         equal = jnp.zeros((*query.shape[:2], memory.values.shape[1]), memory.values.dtype)
-        return single_head.read(equal, memory, places)
+        return single_head.read(equal, memory, places, softmax)
 
     def flops(self, queries: int, entries: int, query_width: int, source_width: int) -> float:
         """The weighted sum."""

@@ -1,48 +1,63 @@
 """Several heads, each with its own projections: the attention of Transformers, for recurrent decoders too."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from research.attention import cache, masks, normalisers, schemes
 from research.attention.contract import Attention, Carry, Memory, Read
 from research.attention.masks import readable
 from research.attention.normalise import softmax
+from research.attention.normalisers import NORMALISERS, Normaliser
 from research.errors import UserError
 from research.shapes import Array, Places
 
-PATHS = ('explicit', 'xla')
+PATHS = ('explicit', 'xla', 'cudnn', 'chunked')
+QUERY_KEY_NORMS = ('none', 'rms', 'layer', 'unit')
+GATES = ('none', 'head', 'element')
+CHUNK = 128  # keys that path 'chunked' reads at a time
 
 
 def attend(query: Array, keys: Array, values: Array, *, mask: Array, bias: Array | None = None, scale: float,
-           path: str = 'explicit') -> tuple[Array, Array | None]:
+           path: str = 'explicit', normalise: Callable[[Array, Array], Array] = softmax, softcap: float = 0.0,
+           sink: Array | None = None) -> tuple[Array, Array | None]:
     """Softmax attention for all heads.
 
         logits[n, t, s] = scale query[t, n] . keys[s, k] + bias[n, t, s],  k = n // (N / K)
-        context[t, n] = sum_s softmax(logits)[n, t, s] values[s, k]
+        logits = softcap tanh(logits / softcap), where softcap is not 0
+        context[t, n] = sum_s normalise(logits)[n, t, s] values[s, k]
 
     The softmax is taken over what the mask allows, in float32 or better; a query that may read nothing gets zeros, with
-    zero gradients. `explicit` makes the weights; `xla` is `jax.nn.dot_product_attention`, which keeps them to itself.
+    zero gradients. `explicit` makes the weights. `xla` and `cudnn` are those of `jax.nn.dot_product_attention`, which
+    keeps them to itself. `chunked` takes CHUNK keys at a time and keeps a running maximum, sum and context, so that
+    memory grows with T, not with T x S; what it needs for gradients it makes again.
 
     Args:
       query: [B, T, N, H].
       keys: [B, S, K, H]; N is a multiple of K, and K neighbouring groups of query heads share one key head each.
-      values: [B, S, K, H].
+      values: [B, S, K, H_v]; H_v = H on paths 'xla' and 'cudnn'.
       mask: boolean [B, T, S], True = may be read.
       bias: finite, broadcast against [B, N, T, S]; None = 0.
       scale: known when the program is traced.
-      path: 'explicit' or 'xla'.
+      path: one of PATHS.
+      normalise: (logits [B, N, T, S], mask [B, 1, T, S]) -> weights; path 'explicit' only, elsewhere it is the softmax.
+      softcap: 0 = none; not on paths 'xla' and 'cudnn'.
+      sink: [N, 1, 1], the logit of reading nothing; where it is given, `normalise` on path 'explicit' must know it too.
 
     Returns:
-      context [B, T, N, H] in the type of the values; weights [B, N, T, S] in float32 or better, None on path 'xla'.
+      context [B, T, N, H_v] in the type of the values; weights [B, N, T, S] in float32 or better on path 'explicit',
+      else None.
 
     Raises:
       UserError: the path is unknown or cannot do what is asked; N is not a multiple of K.
 
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1, equation 1; K < N: Ainslie et al. 2023,
-    arXiv:2305.13245, section 2.2. Differs: the empty row (a softmax over nothing is not defined there).
+    arXiv:2305.13245, section 2.2; chunked: Rabe and Staats 2021, arXiv:2112.05682, section 2; softcap: Gemma 2,
+    arXiv:2408.00118, section 2. Differs: the empty row (a softmax over nothing is not defined there).
     """
     N, K = query.shape[2], keys.shape[2]
     if N % K:
@@ -51,104 +66,319 @@ def attend(query: Array, keys: Array, values: Array, *, mask: Array, bias: Array
         keys, values = (jnp.repeat(array, N // K, axis=2) for array in (keys, values))
         dtype = jnp.promote_types(jnp.result_type(query, keys), jnp.float32)
         logits = scale * jnp.einsum('btnh,bsnh->bnts', query, keys, preferred_element_type=dtype)
-        weights = softmax(logits if bias is None else logits + bias, mask[:, None])
+        weights = normalise(_capped(logits if bias is None else logits + bias, softcap), mask[:, None])
         return jnp.einsum('bnts,bsnh->btnh', weights.astype(values.dtype), values), weights
-    if path != 'xla':
+    if path == 'chunked':
+        return _chunked(query, keys, values, mask, bias, scale, softcap, sink), None
+    if path not in PATHS:
         raise UserError(f"attention has no path {path!r}. It has: {', '.join(PATHS)}")
-    if jnp.result_type(query, keys, values) == jnp.float64:
-        raise UserError("path 'xla' takes its softmax in float32; float64 needs path 'explicit'")
-    context = jax.nn.dot_product_attention(query, keys, values, bias, mask[:, None], scale=scale, implementation='xla')
+    _check_library(path, query, keys, values, softcap)
+    if sink is not None:  # one more key and value of zeros, whose logit is the bias
+        bias = jnp.zeros((1, 1, 1, 1), jnp.float32) if bias is None else bias
+        bias = jnp.broadcast_to(bias, (bias.shape[0], N, query.shape[1], keys.shape[1]))
+        column = jnp.broadcast_to(sink[None].astype(bias.dtype), (*bias.shape[:3], 1))
+        bias = jnp.concatenate([bias, column], axis=-1)
+        keys, values = (jnp.pad(array, ((0, 0), (0, 1), (0, 0), (0, 0))) for array in (keys, values))
+        whole = jnp.pad(mask, ((0, 0), (0, 0), (0, 1)), constant_values=True)
+    else:
+        whole = mask
+    context = jax.nn.dot_product_attention(query, keys, values, bias, whole[:, None], scale=scale, implementation=path)
     return jnp.where(jnp.any(mask, axis=-1)[..., None, None], context, 0.0), None  # the library reads everything then
 
 
-class Cache(NamedTuple):
-    """What a self-attention has read so far, with room for what comes."""
-
-    memory: Memory   # keys and values [B, L, K, H], places [B, L]; what is not written yet has segment 0
-    written: Array   # int32 [B]: how many positions, pads included
+def _capped(logits, softcap):
+    return softcap * jnp.tanh(logits / softcap) if softcap else logits
 
 
-def empty_cache(memory: Memory, length: int) -> Cache:
-    """Room for `length` positions like those of `memory`, of which only shapes and types are used."""
-    empty = jax.tree.map(lambda leaf: jnp.zeros((leaf.shape[0], length, *leaf.shape[2:]), leaf.dtype), memory)
-    return Cache(empty, jnp.zeros(memory.keys.shape[0], jnp.int32))
+def _check_library(path, query, keys, values, softcap):
+    if jnp.result_type(query, keys, values) == jnp.float64:
+        raise UserError(f"path {path!r} takes its softmax in float32; float64 needs path 'explicit'")
+    if softcap:
+        raise UserError(f"path {path!r} has no softcap; choose path 'explicit' or 'chunked'")
+    if values.shape[-1] != query.shape[-1]:
+        raise UserError(f"path {path!r} needs values as wide as keys, not {values.shape[-1]} and {query.shape[-1]}: "
+                        "choose path 'explicit' or 'chunked'")
+    if path == 'cudnn':
+        if jax.default_backend() != 'gpu':
+            raise UserError(f"path 'cudnn' needs an NVIDIA GPU, and this is a {jax.default_backend()}: choose path "
+                            "'xla' or 'chunked'")
+        if jnp.result_type(query, keys, values) not in (jnp.bfloat16, jnp.float16) or query.shape[-1] % 8:
+            raise UserError(f"path 'cudnn' computes in bfloat16 or float16, with heads of a multiple of 8, not in "
+                            f"{query.dtype} with {query.shape[-1]}")
 
 
-def write(cache: Cache, memory: Memory) -> Cache:
-    """The cache with all positions of `memory` behind those written before; what finds no room is left out."""
-    sentence = jnp.arange(memory.keys.shape[0])[:, None]
-    slot = cache.written[:, None] + jnp.arange(memory.keys.shape[1])
-    together = jax.tree.map(lambda old, new: old.at[sentence, slot].set(new, mode='drop'), cache.memory, memory)
-    return Cache(together, cache.written + memory.keys.shape[1])
+def _chunked(query, keys, values, mask, bias, scale, softcap, sink):
+    """Online softmax over chunks of keys."""
+    B, T, N, H = query.shape
+    S, K = keys.shape[1:3]
+    dtype = jnp.promote_types(jnp.result_type(query, keys), jnp.float32)
+    lowest, chunks = jnp.finfo(dtype).min, -(-S // CHUNK)
+    query = query.reshape(B, T, K, N // K, H)
+
+    def split(array, axis):  # [.., S, ..] -> [chunks, .., CHUNK, ..]
+        widths = [(0, 0)] * array.ndim
+        widths[axis] = (0, chunks * CHUNK - S)
+        array = jnp.pad(array, widths)
+        return jnp.moveaxis(array.reshape(*array.shape[:axis], chunks, CHUNK, *array.shape[axis + 1:]), axis, 0)
+    parts = (split(keys, 1), split(values, 1), split(mask, 2),
+             None if bias is None else split(jnp.broadcast_to(bias, (*bias.shape[:-1], S)), 3))
+
+    def one(state, part):
+        highest, total, context = state
+        keys, values, mask, bias = part
+        logits = scale * jnp.einsum('btkgh,bskh->bkgts', query, keys, preferred_element_type=dtype)
+        if bias is not None:
+            logits = logits + jnp.broadcast_to(bias, (bias.shape[0], N, *bias.shape[2:])).reshape(
+                bias.shape[0], K, N // K, *bias.shape[2:])
+        mask = mask[:, None, None]
+        logits = jnp.where(mask, _capped(logits, softcap), lowest)
+        # The result does not depend on what is subtracted, so no gradient goes through it.
+        higher = jax.lax.stop_gradient(jnp.maximum(highest, jnp.max(logits, axis=-1)))
+        exponentials = jnp.where(mask, jnp.exp(logits - higher[..., None]), 0.0)
+        kept = jnp.exp(highest - higher)
+        read = jnp.einsum('bkgts,bskh->bkgth', exponentials.astype(values.dtype), values, preferred_element_type=dtype)
+        return (higher, total * kept + jnp.sum(exponentials, axis=-1), context * kept[..., None] + read), None
+
+    first = jnp.full((B, K, N // K, T), lowest, dtype), jnp.zeros((B, K, N // K, T), dtype)
+    if sink is not None:
+        logit = jnp.broadcast_to(sink.astype(dtype).reshape(1, K, N // K, 1), first[0].shape)
+        first = jax.lax.stop_gradient(logit), jnp.exp(logit - jax.lax.stop_gradient(logit))
+    start = (*first, jnp.zeros((B, K, N // K, T, values.shape[-1]), dtype))
+    (_, total, context), _ = jax.lax.scan(jax.checkpoint(one), start, parts)
+    context = context / jnp.where(total > 0, total, 1.0)[..., None]
+    return jnp.moveaxis(context.reshape(B, N, T, -1), 1, 2).astype(values.dtype)
+
+
+class Blocks:
+    """A sequence cut into blocks of C positions that stand in the batch, each beside its neighbours.
+
+    With a window of C positions a query reads its own block, the one before and, unless causal, the one behind: the
+    same attention over B ceil(T / C) short rows, whose cost grows with T x C instead of T x T. Positions of a segment
+    must stand side by side.
+
+        T = 6, C = 2, causal:   queries 0 1 | 2 3 | 4 5      keys - - 0 1 | 0 1 2 3 | 2 3 4 5
+    """
+
+    def __init__(self, width: int, causal: bool):
+        """Blocks of that many positions, read from the left alone or from both sides."""
+        self.width, self.causal = width, causal
+
+    def queries(self, array: Array) -> Array:
+        """[B, T, ...] -> [B x blocks, C, ...]; the last block is filled with zeros."""
+        B, T = array.shape[:2]
+        count = -(-T // self.width)
+        array = jnp.pad(array, ((0, 0), (0, count * self.width - T)) + ((0, 0),) * (array.ndim - 2))
+        return array.reshape(B * count, self.width, *array.shape[2:])
+
+    def keys(self, array: Array) -> Array:
+        """[B, T, ...] -> [B x blocks, 2 C or 3 C, ...]: each block behind its neighbour, and before the next one."""
+        B, T = array.shape[:2]
+        count, sides = -(-T // self.width), (1, 0 if self.causal else 1)
+        widths = (sides[0] * self.width, count * self.width - T + sides[1] * self.width)
+        array = jnp.pad(array, ((0, 0), widths) + ((0, 0),) * (array.ndim - 2))
+        array = array.reshape(B, count + sum(sides), self.width, *array.shape[2:])
+        array = jnp.concatenate([array[:, shift:shift + count] for shift in range(sum(sides) + 1)], axis=2)
+        return array.reshape(B * count, -1, *array.shape[3:])
+
+    def whole(self, array: Array, like: Array) -> Array:
+        """[B x blocks, C, ...] -> [B, T, ...], T that of `like`."""
+        return array.reshape(like.shape[0], -1, *array.shape[2:])[:, :like.shape[1]]
+
+
+def roll(carry: Memory, memory: Memory) -> tuple[Memory, Memory]:
+    """What a window may read, the positions carried and the new ones; and the last ones of these, as many as before."""
+    together = jax.tree.map(lambda old, new: jnp.concatenate([old, new.astype(old.dtype)], axis=1), carry, memory)
+    return together, jax.tree.map(lambda leaf, old: leaf[:, leaf.shape[1] - old.shape[1]:], together, carry)
 
 
 class MultiHeadDot(Attention, kw_only=True):
-    """N heads, each a softmax attention over its own projections of width H, and a projection of all that was read.
+    """N heads, each an attention over its own projections of width H, and a projection of all that was read.
 
-        q = x W_Q;  k = h W_K;  v = h W_V        [B, T, N, H] and [B, S, N, H]
-        read[t, n] = sum_s softmax(q[t, n] . k[s, n] / sqrt(H)) v[s, n];   context[t] = read[t] W_O, W_O [N, H, D]
+        q = x W_Q;  k = h W_K;  v = h W_V        [B, T, N, H] and [B, S, K, H]
+        read[t, n] = sum_s softmax(q[t, n] . k[s, k] / sqrt(H)) v[s, k];   context[t] = read[t] W_O, W_O [N, H, D]
+
+    The options change one part each and can be combined freely; a name of the registry stands for one of them.
 
     Self role with causality: `start(memory, L)` is a cache of L positions, and the weights of a call with it have
-    S = L. A call that writes past its end gives nan.
+    S = L. A call that writes past its end gives nan. On path 'blocks' the carry is the last `reach.width` positions.
 
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2; in a recurrent decoder: Chen et al. 2018,
-    arXiv:1804.09849. Differs: each projection's initial variance is one over the number of its inputs.
+    arXiv:1804.09849; key_value_heads = 1: Shazeer 2019, arXiv:1911.02150, others: Ainslie et al. 2023,
+    arXiv:2305.13245; query_key_norm: rms: Qiu et al. 2025, arXiv:2505.06708 (as in Qwen3), layer: Dehghani et al. 2023,
+    arXiv:2302.05442, section 2, unit: Henry et al. 2020, arXiv:2010.04245, section 3; gate: arXiv:2505.06708, section
+    2.2. Differs: each projection's initial variance is one over the number of its inputs; the learned scale of unit
+    starts at sqrt(H).
 
     Attributes:
       heads: N, at least 1.
+      key_value_heads: K, a divisor of N; 0 means N.
       head_width: H; 0 means D / N, which must then be a whole number.
       projection_bias: whether the four projections add a bias. Then a query that may read nothing gets that of W_O.
+      position: a scheme of relative positions; self role only.
+      reach: which positions may be read; self role only.
+      normaliser: what makes weights of logits: one of attention/normalisers.py.
+      query_key_norm: 'none', or what is done to each head's queries and keys before they are turned and compared: 'rms'
+        and 'layer' with learned factors, 'unit' (length 1, and a learned scale in place of 1 / sqrt(H)).
+      softcap: logits are softcap tanh(logits / softcap); 0 = as they are.
+      gate: 'none', or sigmoid(x W_G) on what was read: a number for each 'head' or each 'element' of it.
     """
 
     heads: int
+    key_value_heads: int
     head_width: int
     projection_bias: bool
+    position: schemes.Scheme
+    reach: masks.Reach
+    normaliser: str
+    query_key_norm: str
+    softcap: float
+    gate: str
 
     def __post_init__(self):
-        if self.heads < 1:
-            raise UserError(f'heads is {self.heads}; it must be at least 1')
-        if self.head_width < 0:
-            raise UserError(f'head_width is {self.head_width}; it must be at least 1, or 0 for features / heads')
-        if self.head_width == 0 and self.features % self.heads:
-            raise UserError(f'heads is {self.heads}, which does not divide the width {self.features}; choose a '
-                            'divisor, or state head_width')
+        check_heads(self)
+        check_self_role(self)
+        normalisers.check(self.normaliser)
+        if self.key_value_heads < 0 or self.heads % (self.key_value_heads or 1):
+            raise UserError(f'key_value_heads is {self.key_value_heads}; it must be a divisor of heads = {self.heads}, '
+                            'or 0 for as many')
+        if not 0.0 <= self.softcap < math.inf:
+            raise UserError(f'softcap is {self.softcap}; it must be above 0.0, or 0.0 for none')
+        for option, value, known in (('query_key_norm', self.query_key_norm, QUERY_KEY_NORMS),
+                                     ('gate', self.gate, GATES)):
+            if value not in known:
+                raise UserError(f'{option} is {value!r}; it must be one of {", ".join(known)}')
+        self._check_path()
         super().__post_init__()
 
-    def setup(self):
-        heads, kind = (self.heads, self._width()), {'use_bias': self.projection_bias, 'dtype': self.dtype}
-        self.query_projection = nn.DenseGeneral(heads, **kind)
-        self.key_projection = nn.DenseGeneral(heads, **kind)
-        self.value_projection = nn.DenseGeneral(heads, **kind)
-        self.output_projection = nn.DenseGeneral(self.features, axis=(-2, -1), **kind)
+    def _check_path(self):
+        if self.path == 'explicit':
+            return
+        if self.path == 'blocks':
+            if self.role != 'self' or not isinstance(self.reach, masks.Window):
+                raise UserError("path 'blocks' is for a self-attention within a window: reach.name = 'window'")
+            return
+        if schemes.SCHEMES[self.position.name].positions.needs_weights:
+            raise UserError(f'position {self.position.name!r} adds to the values what only weights can say: it needs '
+                            f"path 'explicit', not {self.path!r}")
+        entry = NORMALISERS[self.normaliser]
+        if entry.name != 'softmax' and entry.sink == 'none':
+            raise UserError(f"normaliser {self.normaliser!r} needs path 'explicit', not {self.path!r}")
+        if self.softcap and self.path != 'chunked':
+            raise UserError(f"softcap needs path 'explicit' or 'chunked', not {self.path!r}")
 
-    def _width(self) -> int:
-        return self.head_width or self.features // self.heads
+    def setup(self):
+        N, K, H = self.heads, self.key_value_heads or self.heads, width(self)
+        kind = {'use_bias': self.projection_bias, 'dtype': self.dtype}
+        self.query_projection = nn.DenseGeneral((N, H), **kind)
+        self.key_projection = nn.DenseGeneral((K, H), **kind)
+        self.value_projection = nn.DenseGeneral((K, H), **kind)
+        self.output_projection = nn.DenseGeneral(self.features, axis=(-2, -1), **kind)
+        self.normalise = Normaliser(self.normaliser, N)
+        self.scheme = self.position.make(N, H, self.causal)
+        if self.query_key_norm in ('rms', 'layer'):
+            norm = {'rms': nn.RMSNorm, 'layer': _LayerNorm}[self.query_key_norm]
+            self.query_norm, self.key_norm = norm(dtype=self.dtype), norm(dtype=self.dtype)
+        elif self.query_key_norm == 'unit':
+            self.scale = self.param('scale', nn.initializers.constant(math.sqrt(H)), ())
+        if self.gate != 'none':
+            self.gate_projection = nn.DenseGeneral((N, 1 if self.gate == 'head' else H), **kind)
 
     def remember(self, source: Array, places: Places, rng: Array | None = None) -> Memory:
-        return Memory(self.key_projection(source), self.value_projection(source), places)
+        keys = self.key_projection(source)
+        if self.query_key_norm != 'none':
+            keys = _unit(keys) if self.query_key_norm == 'unit' else self.key_norm(keys)
+        return Memory(self.scheme.rotate(keys, places.position), self.value_projection(source), places)
 
     def start(self, memory: Memory, length: int) -> Carry:
-        if self.role == 'cross' or length == 0:
-            return ()
-        if not self.causal:
-            raise UserError('a self-attention that is not causal holds the whole sequence in one call: start it with 0')
-        return empty_cache(memory, length)
+        if self.path == 'blocks' and self.causal and length:
+            return cache.empty_cache(memory, min(self.reach.width, length)).memory
+        return cache.start(self, memory, length)
 
     def __call__(self, query: Array, memory: Memory, carry: Carry, places: Places, rng: Array | None = None) -> Read:
         """Query [B, T, D_q] -> context [B, T, D], weights [B, N, T, S]."""
-        if isinstance(carry, Cache):
-            carry = write(carry, memory)
-            memory = carry.memory
-        context, weights = attend(
-            self.query_projection(query), memory.keys, memory.values, scale=1.0 / math.sqrt(self._width()),
-            mask=readable(places, memory.places, causal=self.causal), path=self.path)
-        if isinstance(carry, Cache):
-            fits = carry.written <= memory.keys.shape[1]
-            context = jnp.where(fits[:, None, None, None], context, jnp.nan)
+        queries, scale = self._queries(query, places)
+        if self.path == 'blocks':
+            context, weights, carry = self._blocks(queries, scale, memory, carry, places)
+        else:
+            memory, carry = cache.readable(memory, carry)
+            context, weights = self._attend(queries, scale, memory, places, self.path)
+            context = cache.nan_past_the_end(context, carry)
+        if self.gate != 'none':
+            context = context * jax.nn.sigmoid(self.gate_projection(query))
         return Read(self.output_projection(context), weights, carry)
 
+    def _queries(self, query, places):
+        queries, scale = self.query_projection(query), 1.0 / math.sqrt(width(self))
+        if self.query_key_norm == 'unit':
+            queries, scale = _unit(queries) * self.scale.astype(queries.dtype), 1.0
+        elif self.query_key_norm != 'none':
+            queries = self.query_norm(queries)
+        return self.scheme.rotate(queries, places.position), scale
+
+    def _attend(self, queries, scale, memory, places, path):
+        mask = readable(places, memory.places, causal=self.causal, reach=self.reach)
+        sink = None if NORMALISERS[self.normaliser].sink == 'none' else self.normalise.logit()
+        bias = self.scheme.bias(scale * queries, places, memory.places)
+        context, weights = attend(queries, memory.keys, memory.values, mask=mask, bias=bias, scale=scale, path=path,
+                                  normalise=self.normalise, softcap=self.softcap, sink=sink)
+        added = None if weights is None else self.scheme.read(weights, places, memory.places)
+        return context if added is None else context + added.astype(context.dtype), weights
+
+    def _blocks(self, queries, scale, memory, carry, places):
+        if isinstance(carry, Memory):
+            memory, carry = roll(carry, memory)
+            return self._attend(queries, scale, memory, places, 'explicit')[0], None, carry
+        blocks = Blocks(self.reach.width, self.causal)
+        context, _ = self._attend(blocks.queries(queries), scale, jax.tree.map(blocks.keys, memory),
+                                  Places(*map(blocks.queries, places)), 'explicit')
+        return blocks.whole(context, queries), None, carry
+
+    @nn.nowrap
     def flops(self, queries: int, entries: int, query_width: int, source_width: int) -> float:
-        """The four projections, the logits and the weighted sums."""
-        width = self.heads * self._width()
-        return 2.0 * width * (2 * entries * source_width + queries * (query_width + self.features)
-                              + 2 * queries * entries)
+        """The projections, the logits and the weighted sums; of a window on path 'blocks' the blocks that are read."""
+        N, K, H = self.heads, self.key_value_heads or self.heads, width(self)
+        gated = {'none': 0, 'head': 1, 'element': H}[self.gate]
+        compared = queries * entries
+        if self.path == 'blocks':
+            C = self.reach.width
+            compared = -(-queries // C) * C * (2 if self.causal else 3) * C
+        return (2.0 * H * (2 * K * entries * source_width + N * queries * (query_width + self.features)
+                           + 2 * N * compared) + 2.0 * N * gated * queries * query_width
+                + self.position.make(N, H, self.causal).flops(queries, entries))
+
+
+class _LayerNorm(nn.LayerNorm):
+    """Layer normalisation that learns factors and no bias."""
+
+    use_bias: bool = False
+
+
+def _unit(vectors: Array) -> Array:
+    """Each vector of the last axis divided by its length."""
+    return vectors * jax.lax.rsqrt(jnp.sum(vectors**2, axis=-1, keepdims=True) + 1e-6)
+
+
+def width(attention: Any) -> int:
+    """H of an attention that has features, heads and head_width."""
+    return attention.head_width or attention.features // attention.heads
+
+
+def check_heads(attention: Any) -> None:
+    """Raises UserError when the options heads and head_width do not fit the features."""
+    if attention.heads < 1:
+        raise UserError(f'heads is {attention.heads}; it must be at least 1')
+    if attention.head_width < 0:
+        raise UserError(f'head_width is {attention.head_width}; it must be at least 1, or 0 for features / heads')
+    if attention.head_width == 0 and attention.features % attention.heads:
+        raise UserError(f'heads is {attention.heads}, which does not divide the width {attention.features}; choose a '
+                        'divisor, or state head_width')
+
+
+def check_self_role(attention: Any) -> None:
+    """Raises UserError when positions or a reach are given to what reads another sequence, or do not fit."""
+    if attention.role != 'self' and (attention.position.name != 'none'
+                                     or not isinstance(attention.reach, masks.Everything)):
+        raise UserError("positions and reaches compare places of one sequence: in role 'cross' position.name must be "
+                        "'none' and reach.name 'everything'")
+    if attention.position.name == 'rotary' and width(attention) % 2:
+        raise UserError(f"position 'rotary' turns pairs, so heads need an even width, not {width(attention)}")

@@ -48,6 +48,11 @@ class EncoderDecoder(nn.Module, abc.ABC):
         """Whether several sentences in one row are decoded as they would be apart; no, unless a model says so."""
         return False
 
+    @nn.nowrap
+    def reads_source(self) -> bool:
+        """Whether there is a source at all; a model without one labels the positions of its inputs."""
+        return True
+
     @abc.abstractmethod
     def encode(self, source: Array, places: Places, rng: Array | None = None) -> Memory:
         """Reads the source: int32 [B, S] -> memory."""

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from research.attention.contract import Attention, Carry, Read, penalty
-from research.cells.contract import Cell
+from research.cells.contract import Cell, CellState, hold
 from research.layers.dropout import dropout, split
 from research.layers.embedding import Embedding, Projection
 from research.models.contract import Decoded, Encoded
@@ -21,8 +21,8 @@ START_STATES = ('final', 'zero')
 class RecurrentEncoder(nn.Module):
     """Layers of a cell over the source, in both directions or one; a layer's annotation is [forward; backward].
 
-    `summary` is the final state of the top layer, `finals` those of all layers: directions and the parts of a state
-    (h and c of an LSTM) concatenated.
+    `summary` is what the top layer's cell hands on of its last state, `finals` what all layers' do: of a cell all of
+    its state (h and c of an LSTM) if it says nothing else; directions concatenated.
 
     Source: Bahdanau, Cho, Bengio 2015, arXiv:1409.0473, appendix A.2.1 (bidirectional). Differs: any cell, any depth.
 
@@ -65,17 +65,19 @@ class RecurrentEncoder(nn.Module):
         for layer, forward in enumerate(self.forwards):
             inputs = dropout(outputs, self.dropout, rngs[layer])
             outputs, state = forward.over(inputs, mask, forward.start(source.shape[0]))
+            final = forward.final(state)
             if self.bidirectional:
                 backward = self.backwards[layer]
                 others, other = backward.over(inputs, mask, backward.start(source.shape[0]), reverse=True)
-                outputs, state = jnp.concatenate([outputs, others], axis=-1), (*state, *other)
-            finals.append(jnp.concatenate(state, axis=-1).astype(outputs.dtype))
+                outputs = jnp.concatenate([outputs, others], axis=-1)
+                final = jnp.concatenate([final, backward.final(other)], axis=-1)
+            finals.append(final.astype(outputs.dtype))
         return Encoded(outputs, places, finals[-1], tuple(finals))
 
     @nn.nowrap
     def final_widths(self) -> tuple[int, ...]:
         """Widths of `finals`, bottom to top."""
-        return (self.features * len(self.cell(self._width()).states),) * self.layers
+        return (self.cell(self._width()).final_width * (2 if self.bidirectional else 1),) * self.layers
 
     @nn.nowrap
     def flops(self, entries: int) -> float:
@@ -88,17 +90,17 @@ class RecurrentEncoder(nn.Module):
 class RecurrentMemory(NamedTuple):
     """What a recurrent decoder knows of a source."""
 
-    read: Any                              # the reader's memory
-    starts: tuple[tuple[Array, ...], ...]  # the state of each layer before the first word: [B, D] each
+    read: Any                      # the reader's memory
+    starts: tuple[CellState, ...]  # the state of each layer before the first word
 
 
 class RecurrentCarry(NamedTuple):
     """What one position of a recurrent decoder hands to the next."""
 
-    states: tuple[tuple[Array, ...], ...]  # of each layer: [B, D] each
-    fed: Array                             # [B, D] the hidden vector before, with input feeding; else [B, 0]
-    reading: Carry                         # the reader's carry
-    position: Array                        # int32 [B]
+    states: tuple[CellState, ...]  # of each layer
+    fed: Array                     # [B, D] the hidden vector before, with input feeding; else [B, 0]
+    reading: Carry                 # the reader's carry
+    position: Array                # int32 [B]
 
 
 class RecurrentDecoder(nn.Module):
@@ -110,10 +112,11 @@ class RecurrentDecoder(nn.Module):
                                 hidden_t = tanh(W [s_t; c_t])
         input_feeding:          the cell also reads hidden_{t-1}, zero before the first word
 
-    A query is the top layer's state; c_t enters the bottom layer. The layers start from `tanh(W final + b)` of the
-    encoder's layers, aligned at the top; a decoder deeper than its encoder repeats the lowest. With reader `none` the
-    context has width 0 and the start is all that the decoder knows; with `fixed_context` and `previous` it reads what
-    Cho's does. With `current` and no input feeding nothing read feeds back, and all positions are read in one call.
+    A query is the top layer's output; c_t enters the bottom layer. The layers start from what their cell makes of
+    `tanh(W final + b)` of the encoder's layers, aligned at the top; a decoder deeper than its encoder repeats the
+    lowest. With reader `none` the context has width 0 and the start is all that the decoder knows; with
+    `fixed_context` and `previous` it reads what Cho's does. With `current` and no input feeding nothing read feeds
+    back, and all positions are read in one call.
 
     Source: previous: Bahdanau 2015, arXiv:1409.0473, appendix A.2.2, and Cho 2014, arXiv:1406.1078, section 2.3;
     current and input feeding: Luong 2015, arXiv:1508.04025, sections 3 and 3.3; start only: Sutskever 2014,
@@ -156,24 +159,20 @@ class RecurrentDecoder(nn.Module):
         self.embedding = Embedding(self.vocabulary, self.embedding_features, self.dtype)
         self.cells = [self.cell(self.features) for _ in range(self.layers)]
         self.reading = self.reader()
-        self.feedback = nn.Dense(self.cells[0].gates * self.features, use_bias=False, dtype=self.dtype)
+        self.feedback = nn.Dense(self.cells[0].projected_width, use_bias=False, dtype=self.dtype)
         self.readout = nn.Dense(self.features, use_bias=False, dtype=self.dtype)
         if self.start_state == 'final':
-            self.bridges = [nn.Dense(self.features * len(self.cells[0].states), dtype=self.dtype)
-                            for _ in range(self.layers)]
+            self.bridges = [nn.Dense(cell.start_width, dtype=self.dtype) for cell in self.cells]
         self.softmax = None if self.tie_embeddings else Projection(self.vocabulary)
 
     def remember(self, encoded: Encoded, source: Array, places: Places, rng: Array | None = None) -> RecurrentMemory:
         """What this decoder keeps of an encoded source; `source` and `places` are what its reader may read."""
-        zeros = self.cells[0].start(encoded.summary.shape[0])
         if self.start_state == 'zero':
-            starts = (zeros,) * self.layers
+            starts = tuple(cell.start(encoded.summary.shape[0]) for cell in self.cells)
         else:
             chosen = align_at_top(encoded.finals, self.layers)
-            vectors = [jnp.tanh(bridge(final)) for bridge, final in zip(self.bridges, chosen, strict=True)]
-            starts = tuple(tuple(part.astype(zero.dtype) for part, zero in
-                                 zip(jnp.split(vector, len(zeros), axis=-1), zeros, strict=True))
-                           for vector in vectors)
+            starts = tuple(cell.start_from(jnp.tanh(bridge(final))) for cell, bridge, final in
+                           zip(self.cells, self.bridges, chosen, strict=True))
         return RecurrentMemory(self.reading.remember(source, places, rng), starts)
 
     def start(self, memory: RecurrentMemory, length: int) -> RecurrentCarry:
@@ -220,14 +219,14 @@ class RecurrentDecoder(nn.Module):
     def _position(self, memory, carry, embedded, projected, places, rng):
         """One position, [B, ...] each: the step that training scans and decoding calls. A pad changes no state."""
         cells_rng, read_rng = split(None if rng is None else rng[0], 2)
-        real = places.segment[:, None] > 0
+        real = places.segment > 0
         if self.reads_with == 'previous':
             read = self._read(carry.states, memory, carry, places, read_rng)
             states = self._cells_once(carry.states, projected, (read.context, carry.fed), real, cells_rng)
         else:
             states = self._cells_once(carry.states, projected, (carry.fed,), real, cells_rng)
             read = self._read(states, memory, carry, places, read_rng)
-        output = jnp.where(real, states[-1][0], 0).astype(embedded.dtype)
+        output = jnp.where(real[:, None], states[-1][0], 0).astype(embedded.dtype)
         fed = self._hidden(output, embedded, read.context) if self.input_feeding else carry.fed
         return RecurrentCarry(states, fed, read.carry, carry.position + 1), (output, read._replace(carry=()), fed)
 
@@ -247,7 +246,7 @@ class RecurrentDecoder(nn.Module):
         new = [self.cells[0].advance(states[0], projected)]
         for cell, state, key in zip(self.cells[1:], states[1:], rngs[1:], strict=True):
             new.append(cell.step(state, dropout(new[-1][0].astype(projected.dtype), self.dropout, key)))
-        return jax.tree.map(lambda after, before: jnp.where(real, after, before), tuple(new), states)
+        return tuple(hold(real, after, before) for after, before in zip(new, states, strict=True))
 
     def _cells_over(self, starts, embedded, places, rng):
         """All layers, all positions, nothing read."""
@@ -269,8 +268,8 @@ class RecurrentDecoder(nn.Module):
         read = context_width * (self.reads_with == 'previous') + D * self.input_feeding
         parts = D + context_width + self.embedding_features * (self.reads_with == 'previous')
         word = (cell.flops(self.embedding_features) + (self.layers - 1) * cell.flops(D)
-                + 2.0 * read * cell.gates * D + 2.0 * parts * D + 2.0 * D * self.vocabulary)
-        bridge = sum(2.0 * width * D * len(cell.states) for width in align_at_top(final_widths, self.layers))
+                + 2.0 * read * cell.projected_width + 2.0 * parts * D + 2.0 * D * self.vocabulary)
+        bridge = sum(2.0 * width * cell.start_width for width in align_at_top(final_widths, self.layers))
         return (targets * word + bridge * (self.start_state == 'final')
                 + self.reader().flops(targets, entries, D, source_width))
 

@@ -172,7 +172,7 @@ class TransformerEncoder(nn.Module):
       features: D.
       hidden: F.
       layers: how many.
-      mixer: makes a mixer, given whether it is causal.
+      mixer: makes a mixer, given whether it is causal and which layer it is for.
       norm: 'pre' or 'post'.
       position: 'none', 'sinusoidal' or 'learned'.
       maximum_length: rows of the table of learned positions.
@@ -185,7 +185,7 @@ class TransformerEncoder(nn.Module):
     features: int
     hidden: int
     layers: int
-    mixer: Callable[[bool], Attention]
+    mixer: Callable[[bool, int], Attention]
     norm: str
     position: str
     maximum_length: int
@@ -198,13 +198,13 @@ class TransformerEncoder(nn.Module):
     def setup(self):
         self.entrance = Entrance(self.vocabulary, self.features, self.position, self.maximum_length,
                                  self.dropout, self.dtype)
-        self.stack = [self._layer() for _ in range(self.layers)]
+        self.stack = [self._layer(layer) for layer in range(self.layers)]
         self.last_norm = nn.LayerNorm(dtype=self.dtype) if self.norm == 'pre' else None
 
     @nn.nowrap
-    def _layer(self) -> TransformerLayer:
-        return TransformerLayer(self.features, self.hidden, functools.partial(self.mixer, False), None, self.norm,
-                                self.dropout, self.dtype)
+    def _layer(self, layer: int) -> TransformerLayer:
+        mixer = functools.partial(self.mixer, False, layer)
+        return TransformerLayer(self.features, self.hidden, mixer, None, self.norm, self.dropout, self.dtype)
 
     def __call__(self, source: Array, places: Places, rng: Array | None = None) -> Encoded:
         """Source int32 [B, S] -> annotations [B, S, D] and the summary."""
@@ -226,7 +226,7 @@ class TransformerEncoder(nn.Module):
     @nn.nowrap
     def flops(self, entries: int) -> float:
         """Forward FLOPs of reading S = entries source positions."""
-        return self.layers * self._layer().flops(entries, 0, 0)
+        return self.layers * self._layer(0).flops(entries, 0, 0)
 
 
 def summarise(annotations: Array, places: Places, how: str) -> Array:
@@ -278,8 +278,8 @@ class TransformerDecoder(nn.Module):
       features: D.
       hidden: F.
       layers: how many.
-      mixer: makes a mixer, given whether it is causal.
-      reader: makes a reader.
+      mixer: makes a mixer, given whether it is causal and which layer it is for.
+      reader: makes a reader, given which layer it is for.
       reads: 'source', 'summary' or 'nothing'.
       norm: 'pre' or 'post'.
       position: 'none', 'sinusoidal' or 'learned'.
@@ -293,8 +293,8 @@ class TransformerDecoder(nn.Module):
     features: int
     hidden: int
     layers: int
-    mixer: Callable[[bool], Attention]
-    reader: Callable[[], Attention]
+    mixer: Callable[[bool, int], Attention]
+    reader: Callable[[int], Attention]
     reads: str
     norm: str
     position: str
@@ -308,15 +308,16 @@ class TransformerDecoder(nn.Module):
     def setup(self):
         self.entrance = Entrance(self.vocabulary, self.features, self.position, self.maximum_length,
                                  self.dropout, self.dtype)
-        self.stack = [self._layer() for _ in range(self.layers)]
+        self.stack = [self._layer(layer) for layer in range(self.layers)]
         self.last_norm = nn.LayerNorm(dtype=self.dtype) if self.norm == 'pre' else None
         self.begin = None if self.reads == 'source' else nn.Dense(self.features, use_bias=False, dtype=self.dtype)
         self.softmax = None if self.tie_embeddings else Projection(self.vocabulary)
 
     @nn.nowrap
-    def _layer(self) -> TransformerLayer:
-        return TransformerLayer(self.features, self.hidden, functools.partial(self.mixer, True),
-                                None if self.reads == 'nothing' else self.reader, self.norm, self.dropout, self.dtype)
+    def _layer(self, layer: int) -> TransformerLayer:
+        mixer = functools.partial(self.mixer, True, layer)
+        reader = None if self.reads == 'nothing' else functools.partial(self.reader, layer)
+        return TransformerLayer(self.features, self.hidden, mixer, reader, self.norm, self.dropout, self.dtype)
 
     def remember(self, encoded: Encoded, source: Array, places: Places, rng: Array | None = None) -> TransformerMemory:
         """What this decoder keeps of an encoded source; `source` and `places` are what its readers may read."""
@@ -384,5 +385,5 @@ class TransformerDecoder(nn.Module):
               final_widths: tuple[int, ...]) -> float:
         """Forward FLOPs of writing T = targets words while reading S = entries of the given width, softmax included."""
         begin = 0.0 if self.reads == 'source' else 2.0 * final_widths[-1] * self.features
-        return (self.layers * self._layer().flops(targets, entries, source_width) + begin
+        return (self.layers * self._layer(0).flops(targets, entries, source_width) + begin
                 + targets * 2.0 * self.features * self.vocabulary)

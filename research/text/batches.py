@@ -80,10 +80,12 @@ class BatchPlan:
     empty rows, not smaller. Memory besides the pairs grows with their number only.
 
     Args of the constructor:
-      pairs: (source ids [s], target ids [t]) each; both end in END.
+      pairs: (source ids [s], target ids [t]) each; both end in END, unless they are labelled.
       buckets: shapes (S, T); T counts the target with its END.
       tokens: positions of a batch, padding and both sides counted; B = tokens // (S + T).
       seed: of the order; None = in the order of the pairs, bucket by bucket, one epoch and no more (for evaluation).
+      labelled: a pair is symbols and as many labels, PAD where nothing is asked: the symbols are what the model reads
+        at each position and the labels what it should say there, none of them moved.
 
     Attributes:
       shapes: (B, S, T) of each bucket that holds a pair: all the shapes that a batch may have.
@@ -97,7 +99,7 @@ class BatchPlan:
     """
 
     def __init__(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]], buckets: Sequence[tuple[int, int]],
-                 tokens: int, seed: int | None = None):
+                 tokens: int, seed: int | None = None, labelled: bool = False):
         """Finds the bucket of each pair; makes no batch yet."""
         buckets = sorted(buckets, key=lambda bucket: (sum(bucket), bucket))
         for S, T in buckets:
@@ -117,7 +119,7 @@ class BatchPlan:
         self._pairs = pairs
         self._length = sum(-(-len(members) // B) for (B, _, _), members in self._buckets)
         self._kept = None
-        self.seed = seed
+        self.seed, self._labelled = seed, labelled
         self.shapes = tuple(shape for shape, _ in self._buckets)
         self.dropped = np.flatnonzero(home < 0)
         positions = sum(-(-len(members) // B) * B * (S + T) for (B, S, T), members in self._buckets)
@@ -142,7 +144,10 @@ class BatchPlan:
         for row, index in enumerate(ids[ids >= 0]):
             left, right = self._pairs[index]
             source[row, :len(left)], source_segment[row, :len(left)] = left, 1
-            inputs[row, 0], inputs[row, 1:len(right)] = BEGIN, right[:-1]
+            if self._labelled:
+                inputs[row, :len(left)] = left
+            else:
+                inputs[row, 0], inputs[row, 1:len(right)] = BEGIN, right[:-1]
             targets[row, :len(right)], target_segment[row, :len(right)] = right, 1
         return Batch(source, _places(source_segment), inputs, targets, _places(target_segment))
 

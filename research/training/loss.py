@@ -32,15 +32,6 @@ def cross_entropy(hidden: Array, logits: Callable[[Array], Array], targets: Arra
 
     Source: label smoothing: Szegedy et al. 2016, section 7 (uniform over all V symbols). Differs: none.
     """
-    count = hidden.shape[0] * hidden.shape[1]
-    chunks = max(1, -(-count // chunk))
-    size = -(-count // chunks)
-
-    def parts(array, *tail):
-        rows = array.reshape(count, *tail)
-        rows = jnp.pad(rows, ((0, chunks * size - count),) + ((0, 0),) * len(tail))
-        return rows.reshape(chunks, size, *tail)
-
     def add(total, part):
         rows, answers, counted = part
         scores = logits(rows)
@@ -49,10 +40,30 @@ def cross_entropy(hidden: Array, logits: Callable[[Array], Array], targets: Arra
             uniform = jax.nn.logsumexp(scores, axis=-1) - jnp.mean(scores, axis=-1)
             losses = (1.0 - label_smoothing) * losses + label_smoothing * uniform
         return total + jnp.sum(jnp.where(counted, losses, 0.0)), None
+    return _over_chunks(add, hidden, targets, real, chunk), jnp.sum(real).astype(jnp.float32)
 
+
+def right_answers(hidden: Array, logits: Callable[[Array], Array], targets: Array, real: Array, *,
+                  chunk: int = 4096) -> Array:
+    """How many real targets have the highest score: float32 []. Arguments are those of `cross_entropy`."""
+    def add(total, part):
+        rows, answers, counted = part
+        right = jnp.argmax(logits(rows), axis=-1) == answers
+        return total + jnp.sum(jnp.where(counted, right, False)).astype(jnp.float32), None
+    return _over_chunks(add, hidden, targets, real, chunk)
+
+
+def _over_chunks(add, hidden, targets, real, chunk):
+    """Sums `add` over rows of [B x T], at most `chunk` at a time."""
+    count = hidden.shape[0] * hidden.shape[1]
+    chunks = max(1, -(-count // chunk))
+    size = -(-count // chunks)
+
+    def parts(array, *tail):
+        rows = array.reshape(count, *tail)
+        rows = jnp.pad(rows, ((0, chunks * size - count),) + ((0, 0),) * len(tail))
+        return rows.reshape(chunks, size, *tail)
     split = parts(hidden, hidden.shape[-1]), parts(targets), parts(real)
     if chunks == 1:
-        total, _ = add(jnp.zeros((), jnp.float32), jax.tree.map(lambda part: part[0], split))
-    else:
-        total, _ = jax.lax.scan(jax.checkpoint(add), jnp.zeros((), jnp.float32), split)
-    return total, jnp.sum(real).astype(jnp.float32)
+        return add(jnp.zeros((), jnp.float32), jax.tree.map(lambda part: part[0], split))[0]
+    return jax.lax.scan(jax.checkpoint(add), jnp.zeros((), jnp.float32), split)[0]

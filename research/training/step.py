@@ -8,7 +8,7 @@ import optax
 
 from research.models import contract
 from research.shapes import Array, Batch
-from research.training.loss import cross_entropy
+from research.training.loss import cross_entropy, right_answers
 from research.training.state import State
 
 Metrics = dict[str, Array]
@@ -32,7 +32,7 @@ def train_step(model: contract.EncoderDecoder, optimiser: optax.GradientTransfor
             memory = contract.encode(model, params, batch.source, batch.source_places, encode_rng)
             decoded = contract.decode(model, params, memory, batch.inputs, batch.target_places, decode_rng)
             total, count = cross_entropy(decoded.hidden, lambda rows: contract.logits(model, params, rows),
-                                         batch.targets, batch.target_places.segment > 0,
+                                         batch.targets, asked(batch),
                                          label_smoothing=label_smoothing, chunk=chunk)
             return (total + decoded.penalty) / jnp.maximum(count, 1.0), count
 
@@ -44,12 +44,24 @@ def train_step(model: contract.EncoderDecoder, optimiser: optax.GradientTransfor
     return step
 
 
-def measure_step(model: contract.EncoderDecoder, *, chunk: int = 4096) -> Callable[[contract.Params, Batch], Metrics]:
-    """Makes the pure function (params, batch) -> summed loss and token count: no dropout, no smoothing."""
+def asked(batch: Batch) -> Array:
+    """The positions that have a target: bool [B, T]."""
+    return (batch.target_places.segment > 0) & (batch.targets > 0)
+
+
+def measure_step(model: contract.EncoderDecoder, *, chunk: int = 4096,
+                 labelled: bool = False) -> Callable[[contract.Params, Batch], Metrics]:
+    """Makes the pure function (params, batch) -> summed loss and token count: no dropout, no smoothing.
+
+    `labelled` adds `right`, how many targets have the highest score, each given the right inputs.
+    """
     def measure(params: contract.Params, batch: Batch) -> Metrics:
         memory = contract.encode(model, params, batch.source, batch.source_places)
         decoded = contract.decode(model, params, memory, batch.inputs, batch.target_places)
-        total, count = cross_entropy(decoded.hidden, lambda rows: contract.logits(model, params, rows),
-                                     batch.targets, batch.target_places.segment > 0, chunk=chunk)
-        return {'loss': total, 'tokens': count}
+
+        def logits(rows):
+            return contract.logits(model, params, rows)
+        total, count = cross_entropy(decoded.hidden, logits, batch.targets, asked(batch), chunk=chunk)
+        right = {'right': right_answers(decoded.hidden, logits, batch.targets, asked(batch), chunk=chunk)}
+        return {'loss': total, 'tokens': count, **(right if labelled else {})}
     return measure

@@ -17,9 +17,10 @@ from research.attention.contract import Attention
 from research.errors import UserError
 from research.shapes import Places
 from tests.attention.oracles import FEATURES, ORACLES, may_read
+from tests.attention.oracles.both_ways import both_ways
 
 B, T, S, L = 5, 7, 11, 13  # L: room in a cache
-ROLES, PATHS = ('cross', 'self'), ('explicit', 'xla', 'cudnn', 'chunked')
+ROLES, PATHS = ('cross', 'self'), ('explicit', 'xla', 'cudnn', 'chunked', 'blocks', 'absorbed')
 
 
 class Case(NamedTuple):
@@ -39,7 +40,8 @@ class Case(NamedTuple):
 
 
 CASES = [Case(variant.name, role, causal, path) for variant in registry.VARIANTS.values() for role in variant.roles
-         for causal in ((False, True) if role == 'self' else (False,)) for path in variant.paths]
+         for causal in ((False, True) if role == 'self' else (False,)) for path in variant.paths if path != 'cudnn'
+         if not (causal and True not in variant.causal)]
 EXPLICIT = [case for case in CASES if case.path == 'explicit']
 STEPWISE = [case for case in CASES if case.role == 'cross' or case.causal]
 PACKED = [case for case in CASES if case.variant.packing]
@@ -165,7 +167,10 @@ def expected(case):
 
 
 def oracle(case, params, given, options):
-    return ORACLES[case.name].function(params, *given, case.role, case.causal, options)
+    function = ORACLES[case.name].function
+    if case.role == 'self' and case.causal not in case.variant.causal:
+        function = both_ways(function)
+    return function(params, *given, case.role, case.causal, options)
 
 
 def readable(case):
@@ -197,8 +202,9 @@ def test_every_variant_has_an_oracle_and_no_oracle_is_left_over():
 
 @pytest.mark.parametrize(('case', 'options'), [
     pytest.param(case, options, id=f'{case}-{number}') for case in EXPLICIT
-    for number, options in enumerate((ORACLES[case.name].options, *ORACLES[case.name].others))
-    if number == 0 or case.role == case.variant.roles[0]])
+    for number, options in enumerate(
+        (ORACLES[case.name].options, *(ORACLES[case.name].others if case.role == case.variant.roles[0] else ()),
+         *(ORACLES[case.name].in_self_role if case.role == 'self' else ())))])
 def test_it_equals_its_oracle_and_so_do_its_gradients(case, options):
     """In float64: values to 1e-10; for every argument and parameter, three random slopes to 1e-4."""
     given, random, step = inputs(case), np.random.default_rng(2), 1e-6
@@ -250,7 +256,7 @@ def test_weights_have_the_signs_and_sums_that_are_declared(case):
     sums, mask = weights.sum(axis=-1), readable(case)
     assert weights.shape == (B, weights.shape[1], T, mask.shape[2])
     assert not np.any(weights * ~mask[:, None]), 'a weight on what may not be read'
-    assert case.variant.signed == bool(np.any(weights < 0))
+    assert case.variant.signed or not np.any(weights < 0)
     if case.variant.rows == 'one':
         np.testing.assert_allclose(sums, np.broadcast_to(mask.any(axis=-1)[:, None], sums.shape), atol=1e-6)
     elif case.variant.rows == 'at most one':
@@ -295,7 +301,7 @@ def reads(case):
     pattern = np.zeros((*given.query.shape[:2], given.source.shape[1]), bool)
     for s in range(given.source.shape[1]):
         source = given.source.copy()
-        source[:, s] += random.normal(size=source.shape[-1])
+        source[:, s] += 1e-5 * random.normal(size=source.shape[-1])  # little: a sparse weight stays zero
         context, _ = oracle(case, built(case).params, given._replace(source=source), ORACLES[case.name].options)
         pattern[:, :, s] = np.any(context != expected(case)[0], axis=-1)
     return pattern
@@ -312,14 +318,13 @@ def test_gradients_reach_what_may_be_read_and_nothing_else(case):
     mask = readable(case)
     assert not np.any(reached & ~mask), 'something is read that may not be'
     np.testing.assert_array_equal(reached, reads(case))
-    if case.variant.reads == 'nothing':
-        assert not np.any(reached)
-    else:
-        np.testing.assert_array_equal(reached.any(axis=-1), mask.any(axis=-1))
+    assert np.any(reached) == (case.variant.reads != 'nothing')
 
     asked = np.any(by_query != 0, axis=-1)
     assert not np.any(asked & ~own[:, None, :, None]), 'a query depends on another sentence of the batch'
-    assert not np.any(np.einsum('btbu->btu', asked) & np.triu(np.ones((T, T), bool), 1)), 'it depends on a later query'
+    if case.role == 'cross' or case.causal:
+        later = np.triu(np.ones((T, T), bool), 1)
+        assert not np.any(np.einsum('btbu->btu', asked) & later), 'it depends on a later query'
 
 
 @of(CASES)

@@ -11,8 +11,6 @@ from research.shapes import Places
 from tests.attention import oracles as attention
 from tests.cells import oracles as cells
 
-STATES = {'plain': 1, 'lstm': 2, 'gru_reset_before': 1, 'gru_reset_after': 1}
-
 
 def decode(config, params, batch):
     """The hidden vectors [B, T, D], the scores [B, T, V] and the weights [B, N, T, S] or None of a model."""
@@ -51,28 +49,36 @@ def read(part, params, query, source, query_places, source_places, role='cross',
 def recurrent_encoder(part, params, source, places):
     lengths, outputs, finals = (places.segment > 0).sum(axis=1), embed(params, source), []
     width = part.features // 2 if part.bidirectional else part.features
+    start, final = batch_of(cells.ORACLES[part.cell].start(width), len(source)), cells.ORACLES[part.cell].final
     for layer in range(part.layers):
-        start = [np.zeros((len(source), width)) for _ in range(STATES[part.cell])]
         forward, state = cells.over(part.cell, params[f'forwards_{layer}'], outputs, lengths, start)
         if part.bidirectional:
             backward, other = cells.over(part.cell, params[f'backwards_{layer}'], outputs, lengths, start, reverse=True)
-            forward, state = np.concatenate([forward, backward], axis=-1), [*state, *other]
+            forward = np.concatenate([forward, backward], axis=-1)
         outputs = forward
-        finals.append(np.concatenate(state, axis=-1))
+        states = [state, other] if part.bidirectional else [state]
+        finals.append(np.stack([np.concatenate([final([array[b] for array in one]) for one in states])
+                                for b in range(len(source))]))
     return outputs, finals[-1], finals
+
+
+def batch_of(state, B):
+    return [np.stack([array] * B) for array in state]
 
 
 def recurrent_decoder(part, params, inputs, places, source, source_places, summary, finals):
     B, T = inputs.shape
-    D, parts, none = part.features, STATES[part.cell], VARIANTS[part.reader.name].reads == 'nothing'
-    states = []  # of each layer, bottom to top: parts of [B, D]
+    D, cell, none = part.features, cells.ORACLES[part.cell], VARIANTS[part.reader.name].reads == 'nothing'
+    states = []  # of each layer, bottom to top: arrays [B, ...]
     for layer in range(part.layers):
         if part.start_state == 'zero':
-            states.append([np.zeros((B, D))] * parts)
+            states.append(batch_of(cell.start(D), B))
         else:
             final = finals[max(0, len(finals) - part.layers + layer)]  # the tops stand side by side
             bridge = params[f'bridges_{layer}']
-            states.append(np.split(np.tanh(final @ bridge['kernel'] + bridge['bias']), parts, axis=1))
+            rows = np.tanh(final @ bridge['kernel'] + bridge['bias'])
+            started = [cell.start_from(params[f'cells_{layer}'], row) for row in rows]
+            states.append([np.stack(arrays) for arrays in zip(*started, strict=True)])
     first = dict(params['cells_0'])  # the bottom cell reads [E y; what was read; what was fed] with one matrix
     if 'feedback' in params:
         projection = first['projection']
@@ -95,8 +101,8 @@ def recurrent_decoder(part, params, inputs, places, source, source_places, summa
             below = np.concatenate([embedded[:, t], fed], axis=1)
         for layer in range(part.layers):
             own = first if layer == 0 else params[f'cells_{layer}']
-            new = [cells.ORACLES[part.cell](own, [array[b] for array in states[layer]], below[b]) for b in range(B)]
-            states[layer] = [np.stack([vectors[k] for vectors in new]) for k in range(parts)]
+            new = [cell.step(own, [array[b] for array in states[layer]], below[b]) for b in range(B)]
+            states[layer] = [np.stack(arrays) for arrays in zip(*new, strict=True)]
             below = states[layer][0]
         if part.reads_with == 'previous':
             joined = np.concatenate([states[-1][0], embedded[:, t], context], axis=1)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from configs import base
+from configs import attention, base, positions
 from research import build
 from research.attention.registry import VARIANTS
 from research.layers import feed_forward, residual
@@ -20,14 +20,9 @@ from tests.models import oracles
 
 B, S, T = 3, 7, 5
 SOURCE, TARGET = 13, 11  # symbols
-CROSS = [name for name, variant in VARIANTS.items() if 'cross' in variant.roles]
-SMALL_SIDE = {
-    ('encoder', 'recurrent'): {'features': 8, 'embedding_features': 6},
-    ('encoder', 'transformer'): {'features': 8, 'hidden': 10, 'mixer.heads': 2},
-    ('decoder', 'recurrent'): {'features': 8, 'embedding_features': 6},
-    ('decoder', 'transformer'): {'features': 8, 'hidden': 10, 'mixer.heads': 2},
-}
-OPTIONS = {'energy_width': 7, 'heads': 2}
+SMALL_SIDE = {'features': 8, 'embedding_features': 6, 'hidden': 10}
+OPTIONS = {'energy_width': 6, 'heads': 2, 'window': 2, 'rank': 3, 'maximum_length': 16, 'filters': 3, 'width': 3,
+           'features_count': 5, 'chunk': 2, 'key_value_heads': 0}
 WIRINGS = {
     'recurrent': {},
     'recurrent, current': {'decoder.reads_with': 'current'},
@@ -42,6 +37,12 @@ WIRINGS = {
     'recurrent, one layer to two of plain, zero start': {
         'decoder.layers': 2, 'decoder.cell': 'plain', 'decoder.start_state': 'zero'},
     'recurrent, one layer to three, one way': {'encoder.bidirectional': False, 'decoder.layers': 3},
+    'recurrent, mlstm to slstm': {'encoder.cell': 'mlstm', 'decoder.cell': 'slstm'},
+    'recurrent, slstm to two of mlstm, current': {
+        'encoder.cell': 'slstm', 'decoder.cell': 'mlstm', 'decoder.layers': 2, 'decoder.reads_with': 'current'},
+    'recurrent, minimal_gru to lru': {'encoder.cell': 'minimal_gru', 'decoder.cell': 'lru'},
+    'recurrent, qrnn to two of slstm, zero start': {
+        'encoder.cell': 'qrnn', 'decoder.cell': 'slstm', 'decoder.layers': 2, 'decoder.start_state': 'zero'},
     'transformer': {},
     'transformer, post-norm, learned, tied, last': {
         'encoder.norm': 'post', 'encoder.position': 'learned', 'encoder.summary': 'last', 'decoder.norm': 'post',
@@ -52,30 +53,49 @@ WIRINGS = {
 
 
 def small(wiring: str, reader: str, **more):
-    """A config of this wiring with tiny sizes."""
-    kind = wiring.split(',')[0]
-    config = base.choose(base.get_config(), f'{kind}+{reader}')
-    values = {}
-    for side in ('encoder', 'decoder'):
-        values |= {f'{side}.{key}': value for key, value in SMALL_SIDE[side, config[side].kind].items()}
-    values |= {f'decoder.reader.{key}': value for key, value in OPTIONS.items() if key in config.decoder.reader}
-    return arms.override(config, values | WIRINGS[wiring] | more)
+    """A config of this wiring with tiny sizes; what stands behind 'with' is a word of the config argument."""
+    kind, _, word = wiring.split(',')[0].partition(' with ')
+    words = '+'.join(filter(None, (kind, reader, word)))
+    config = base.choose(base.get_config(), words)
+    if word.startswith('mixer') and True not in VARIANTS[word.split('=')[1]].causal:
+        config.decoder.mixer = attention.get('multi_head_dot')
+    for side in (config.encoder, config.decoder):
+        for key, value in SMALL_SIDE.items():
+            if key in side:
+                side[key] = value
+        for node in ('mixer', 'reader'):
+            for key, value in OPTIONS.items():
+                if node in side and key in side[node]:
+                    side[node][key] = value
+    return arms.override(config, WIRINGS.get(wiring, {}) | more)
 
 
 def refused(wiring, reader):
     """Combinations that mean nothing: each is refused by build.validate (tests/test_build.py)."""
-    settings, reads = WIRINGS[wiring], VARIANTS[reader].reads
+    settings, reads = WIRINGS.get(wiring, {}), VARIANTS[reader].reads
     return ((reads == 'summary' and settings.get('decoder.reads_with') == 'current')
             or (reads == 'nothing' and settings.get('decoder.start_state') == 'zero'))
 
 
+def classes(role):
+    """One name for each class that has the role: those that share one differ in options only (tests/attention)."""
+    return list({variant.attention: name for name, variant in reversed(VARIANTS.items())
+                 if role in variant.roles}.values())[::-1]
+
+
 def combinations(wirings):
-    """Every reader in the plain wirings; two in the others, since those do not touch the energies."""
-    return [pytest.param(wiring, reader, id=f'{wiring}: {reader}') for wiring in wirings for reader in CROSS
-            if not refused(wiring, reader) and (not WIRINGS[wiring] or reader in ('none', 'multi_head_dot'))]
+    """Every reader in two wirings, a few in the others, since those do not touch the energies; and every mixer."""
+    few, both = ('none', 'multi_head_dot'), ('none', 'fixed_context', 'mean', 'additive', 'coverage', 'multi_head_dot')
+    readers = {'recurrent': CROSS, 'transformer': CROSS, 'recurrent_to_transformer': both,
+               'transformer_to_recurrent': both}
+    return [pytest.param(wiring, reader, id=f'{wiring}: {reader}') for wiring in wirings
+            for reader in readers.get(wiring, few[1:] if ' with ' in wiring else few) if not refused(wiring, reader)]
 
 
-COMBINATIONS = combinations(WIRINGS)
+CROSS = classes('cross')
+MIXED = [f'transformer with mixer={name}' for name in classes('self') if name != 'multi_head_dot'] + [
+    f'transformer with position={name}' for name in positions.OPTIONS]
+COMBINATIONS = combinations([*WIRINGS, *MIXED])
 
 
 def places(lengths, width):

@@ -1,0 +1,143 @@
+"""Does every variant learn what it is stated to learn? Steps to a threshold, three seeds each.
+
+    python -m experiments.learning                          everything: hours
+    python -m experiments.learning --names additive,delta --tasks copy,recall
+    python -m experiments.learning --part 1/2 & python -m experiments.learning --part 2/2
+
+For each variant and task three rates are tried with one seed; the one that gets to the threshold first, or else
+nearest, is run with three fresh seeds. A run ends when it has reached the threshold. Started again, it skips what is
+finished. Writes results.jsonl, a line a run, and table.md. It describes: three seeds support no claim about which is
+faster.
+"""
+
+import argparse
+import json
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.learning.tasks import RATES, SEEDS, TUNING_SEED, Case, cases
+from research import build
+from research.errors import DivergedError, UserError, one_line_errors
+from research.study import arms
+from research.train import Trainer, environment
+from research.training.report import read_jsonl
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog='experiments.learning', description=__doc__, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--names', help='variants joined by commas (default: all)')
+    parser.add_argument('--tasks', help='tasks joined by commas (default: all)')
+    parser.add_argument('--part', default='1/1', help='K/N: every Nth case from the Kth on, for N processes at once')
+    parser.add_argument('--steps', type=int, help='fewer steps than the task has: a rehearsal')
+    parser.add_argument('--workdir', default='runs/learning')
+    options = parser.parse_args(arguments)
+    with one_line_errors('experiments.learning'):
+        everything = list(cases())
+        chosen = [case for case in everything if _chosen(options.names, case.name, [one.name for one in everything])
+                  and _chosen(options.tasks, case.task, [one.task for one in everything])]
+        workdir = pathlib.Path(options.workdir)
+        workdir.mkdir(parents=True, exist_ok=True)
+        part, parts = _part(options.part)
+        for number, case in enumerate(chosen[part - 1::parts], 1):
+            print(f'{case.name}, {case.task}: {number} of {len(chosen[part - 1::parts])}, stated: {case.stated}',
+                  flush=True)
+            settle(case, workdir, options.steps)
+        table = markdown(everything, recorded(workdir))
+        (workdir / 'table.md').write_text(table, encoding='utf-8')
+        print(table)
+
+
+def settle(case: Case, workdir: pathlib.Path, steps: int | None = None) -> None:
+    """Runs what is missing of a case: the rates, then the seeds with the best of them."""
+    tried = [run(case, rate, TUNING_SEED, workdir, steps) for rate in RATES]
+    best = min(tried, key=lambda line: (line['steps_to_threshold'] or float('inf'), -line['accuracy']))
+    for seed in SEEDS:
+        run(case, best['rate'], seed, workdir, steps)
+
+
+def run(case: Case, rate: float, seed: int, workdir: pathlib.Path, steps: int | None) -> dict[str, Any]:
+    """One run, or the line of results.jsonl that it has already."""
+    values = {'training.learning_rate': rate} | ({} if steps is None else {
+        'training.steps': steps, 'training.checkpoint_every': steps})
+    config = build.with_seed(arms.override(case.config, values), seed)
+    digest = build.digest(config)
+    for line in recorded(workdir):
+        if line['config'] == digest:
+            return line
+    folder, begin = workdir / 'runs' / digest, time.time()
+    try:
+        Trainer(config).run(folder, console=False, enough=case.threshold)
+        diverged = False
+    except DivergedError:
+        diverged = True
+    measured = [line for line in read_jsonl(folder / 'metrics.jsonl')[0] if 'accuracy' in line]
+    reached = [line['step'] for line in measured if line['accuracy'] >= case.threshold]
+    line = {'name': case.name, 'task': case.task, 'stated': case.stated, 'threshold': case.threshold, 'rate': rate,
+            'seed': seed, 'steps_to_threshold': min(reached, default=None), 'diverged': diverged,
+            'accuracy': max((line['accuracy'] for line in measured), default=0.0),
+            'seconds': round(time.time() - begin, 1), 'config': digest, **environment()}
+    with open(workdir / 'results.jsonl', 'a', encoding='utf-8') as file:  # short lines of several processes stay whole
+        file.write('\n' * torn(workdir) + json.dumps(line) + '\n')
+    print(f'  rate {rate:g}, seed {seed}: ' + (f'{line["steps_to_threshold"]} steps' if reached else
+                                               f'not reached, {100 * line["accuracy"]:.1f} %')
+          + f', {line["seconds"]:.0f} s', flush=True)
+    return line
+
+
+def recorded(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """The lines of results.jsonl; a line that a kill left half written is none."""
+    path, lines = workdir / 'results.jsonl', []
+    for text in path.read_text(encoding='utf-8').splitlines() if path.is_file() else ():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            continue
+    return lines
+
+
+def torn(workdir: pathlib.Path) -> bool:
+    """Whether the last line of results.jsonl is half written."""
+    path = workdir / 'results.jsonl'
+    return path.is_file() and not path.read_bytes().endswith(b'\n') and path.stat().st_size > 0
+
+
+def markdown(everything: Sequence[Case], lines: Sequence[dict[str, Any]]) -> str:
+    """One row a case that has runs with fresh seeds."""
+    rows = ['| variant | task | stated | found | rate | steps to threshold, by seed | accuracy % at the end, by seed |',
+            '|---|---|---|---|---|---|---|']
+    for case in everything:
+        runs = sorted((line for line in lines if (line['name'], line['task']) == (case.name, case.task)
+                       and line['seed'] in SEEDS), key=lambda line: line['seed'])
+        if runs:
+            count = sum(line['steps_to_threshold'] is not None for line in runs)
+            found = {0: 'fails', len(runs): 'learns'}.get(count, f'{count} of {len(runs)} seeds')
+            steps = ', '.join(str(line['steps_to_threshold'] or '-') for line in runs)
+            accuracies = ', '.join(f'{100 * line["accuracy"]:.1f}' for line in runs)
+            differs = '' if case.stated in ('open', found) else ' (**not as stated**)'
+            rows.append(f'| {case.name} | {case.task} | {case.stated} | {found}{differs} | {runs[0]["rate"]:g} '
+                        f'| {steps} | {accuracies} |')
+    return '\n'.join(rows) + '\n'
+
+
+def _chosen(wanted: str | None, name: str, known: Sequence[str]) -> bool:
+    if wanted is None:
+        return True
+    for one in wanted.split(','):
+        if one not in known:
+            raise UserError(f'there is no {one!r}; known: {", ".join(dict.fromkeys(known))}')
+    return name in wanted.split(',')
+
+
+def _part(text: str) -> tuple[int, int]:
+    part, slash, parts = text.partition('/')
+    if not (slash and part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
+        raise UserError(f'--part is {text!r}; it must be K/N with K from 1 to N, such as 1/2')
+    return int(part), int(parts)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,219 @@
+"""Memories of fixed size: what is kept decays, and what is written is added or put in the place of what was there.
+
+One memory M [H_k, H_v] a head, rows = keys, columns = values, computed in two ways that give the same: `recurrent`, one
+position after another, and `chunked`, a few matrix products for each chunk of positions. In chunk formulas Q, K, V are
+the matrices of one head, one row a position.
+
+Padding writes nothing and lets nothing decay; where a segment begins, everything before it is forgotten:
+
+    segment    1  1  0  1  2        keeps    row t: which positions' writes it reads
+    begins     x           x                 # . . . .
+                                             # # . . .
+                                             . . . . .    a pad reads nothing
+                                             # # . # .
+                                             . . . . #
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from research.attention.contract import Carry
+from research.errors import UserError
+from research.shapes import Array, Places
+
+PATHS = ('explicit', 'chunked')
+
+
+class Written(NamedTuple):
+    """What new positions do to the memory."""
+
+    keys: Array         # [B, S, N, H_k]
+    values: Array       # [B, S, N, H_v]
+    log_decay: Array    # [B, S, N, H_k], or [B, S, N, 1] where a head has one; at most 0
+    rate: Array | None  # [B, S, N]: how much of the old value a new one replaces; None = it is added
+    places: Places      # [B, S] each
+
+
+class Kept(NamedTuple):
+    """What is carried from one call to the next."""
+
+    memory: Array    # [B, N, H_k, H_v], float32 or better
+    segment: Array   # int32 [B]: of the last position that was no pad; 0 before the first
+
+
+def begins(places: Places, before: Array) -> tuple[Array, Array]:
+    """Where segments begin: at position 0, and where the last position that was no pad is of another segment.
+
+    Args:
+      places: [B, T] each; segments stand in runs, in which there may be pads.
+      before: int32 [B], the segment of the last position before these that was no pad; 0 = there was none.
+
+    Returns:
+      boolean [B, T]; and int32 [B], what is `before` for the next positions.
+    """
+    segment = jnp.concatenate([before[:, None], places.segment], axis=1)
+    index = jnp.where(segment > 0, jnp.arange(segment.shape[1]), 0)  # nothing is lost: before the first, 0 is `before`
+    last = jnp.take_along_axis(segment, jax.lax.cummax(index, axis=1), axis=1)
+    new = (places.segment != last[:, :-1]) | (places.position == 0)
+    return (places.segment > 0) & new, last[:, -1]
+
+
+def recurrent(query: Array, keys: Array, values: Array, log_decay: Array, begins: Array, memory: Array,
+              rate: Array | None = None) -> tuple[Array, Array]:
+    """One position after another.
+
+        M' = diag(a[t]) M[t-1], or 0 where a segment begins;   a = exp(log_decay)
+        M[t] = M' + k[t] v[t]^T                                without a rate
+        M[t] = M' + rate[t] k[t] (v[t] - M'^T k[t])^T          with a rate: the delta rule
+        read[t] = M[t]^T q[t]
+
+    Args:
+      query: [B, T, N, H_k].
+      keys: [B, T, N, H_k]; 0 at pads.
+      values: [B, T, N, H_v]; 0 at pads.
+      log_decay: [B, T, N, H_k] or [B, T, N, 1], at most 0; 0 at pads.
+      begins: boolean [B, T]: where a segment begins.
+      memory: [B, N, H_k, H_v] before these positions; what is computed in.
+      rate: [B, T, N]; 0 at pads.
+
+    Returns:
+      reads [B, T, N, H_v]; the memory after these positions.
+
+    Source: without a rate: Katharopoulos et al. 2020, arXiv:2006.16236, section 3.3 (a = 1), Yang et al. 2023,
+    arXiv:2312.06635, section 4; with a rate: Yang et al. 2024, arXiv:2406.06484, section 2.2 (a = 1), arXiv:2412.06464,
+    section 3.1. Differs: segments.
+    """
+    def one(memory, at):
+        q, k, v, log, begin, rate = at
+        memory = jnp.where(begin[:, None, None, None], 0.0, jnp.exp(log)[..., None] * memory)
+        if rate is not None:
+            v = rate[..., None] * (v - jnp.einsum('bnhv,bnh->bnv', memory, k))
+        memory = memory + k[..., None] * v[..., None, :]
+        return memory, jnp.einsum('bnhv,bnh->bnv', memory, q)
+    over = jax.tree.map(lambda array: jnp.moveaxis(array, 1, 0),
+                        (*_cast(memory, query, keys, values, log_decay), begins, *_cast(memory, rate)))
+    memory, reads = jax.lax.scan(one, memory, over)
+    return jnp.moveaxis(reads, 0, 1), memory
+
+
+def chunked(query: Array, keys: Array, values: Array, log_decay: Array, begins: Array, memory: Array,
+            rate: Array | None = None, *, chunk: int) -> tuple[Array, Array]:
+    """The same as `recurrent`, chunks of C positions at a time.
+
+        g[t] = a[1] .. a[t] within the chunk;   G[t, s] = g[t] / g[s] for s <= t, else 0;   M_0 enters the chunk
+        U = V without a rate, else that of (I + tril(diag(rate) (K K^T * G), -1)) U = diag(rate) (V - diag(g) K M_0)
+        reads = diag(g) Q M_0 + (Q K^T * G) U;   M_C = g_C M_0 + (diag(g_C / g) K)^T U
+
+    Ratios are exponentials of differences of sums of logarithms, so nothing is divided. Where a segment begins within
+    the chunk, G and what M_0 and M_C get is 0 across that border. Decays of H_k channels make [C, C, H_k] numbers a
+    head, one decay a head [C, C]: with many channels choose a small chunk.
+
+    Args:
+      query: and the others up to `rate` as in `recurrent`.
+      chunk: C, at least 1; T need not be a multiple of it.
+
+    Returns:
+      As `recurrent`.
+
+    Source: Yang et al. 2024, arXiv:2406.06484, section 3 (a = 1), arXiv:2412.06464, section 3.3; without a rate: Sun et
+    al. 2023, arXiv:2307.08621, section 2.3, Yang et al. 2023, arXiv:2312.06635, section 4. Differs: one triangular
+    solve in place of the WY representation; segments.
+    """
+    T = query.shape[1]
+    C = min(chunk, T)
+    count = -(-T // C)
+
+    def split(array):  # [B, T, ...] -> [chunks, B, C, ...]
+        array = jnp.pad(array, ((0, 0), (0, count * C - T)) + ((0, 0),) * (array.ndim - 2))
+        return jnp.moveaxis(array.reshape(array.shape[0], count, C, *array.shape[2:]), 1, 0)
+    earlier = jnp.tril(jnp.ones((C, C), bool))
+
+    def one(memory, part):
+        q, k, v, log, begin, rate = part
+        sums, run = jnp.cumsum(log, axis=1), jnp.cumsum(begin, axis=1)
+        together = (earlier & (run[:, :, None] == run[:, None, :]))[:, :, :, None, None]  # [B, C, C, 1, 1]
+        apart = jnp.where(together, sums[:, :, None] - sums[:, None, :], 0.0)  # later ones would overflow
+        ratios = jnp.where(together, jnp.exp(apart), 0.0)  # [B, C, C, N, H_k or 1]
+        entering = jnp.where((run == 0)[:, :, None, None], jnp.exp(sums), 0.0)
+        leaving = ratios[:, -1]
+
+        def products(left, right):  # [B, N, C, C]
+            if ratios.shape[-1] == 1:
+                return jnp.einsum('btnh,bsnh->bnts', left, right) * jnp.moveaxis(ratios[..., 0], 3, 1)
+            return jnp.einsum('btnh,bsnh,btsnh->bnts', left, right, ratios)
+        if rate is not None:
+            wrong = rate[..., None] * (v - jnp.einsum('btnh,bnhv->btnv', entering * k, memory))
+            system = jnp.tril(jnp.swapaxes(rate, 1, 2)[..., None] * products(k, k), -1) + jnp.eye(C, dtype=k.dtype)
+            solved = jax.scipy.linalg.solve_triangular(system, jnp.swapaxes(wrong, 1, 2), lower=True,
+                                                       unit_diagonal=True)
+            v = jnp.swapaxes(solved, 1, 2)
+        reads = (jnp.einsum('btnh,bnhv->btnv', entering * q, memory)
+                 + jnp.einsum('bnts,bsnv->btnv', products(q, k), v))
+        memory = entering[:, -1, :, :, None] * memory + jnp.einsum('bsnh,bsnv->bnhv', leaving * k, v)
+        return memory, reads
+    parts = jax.tree.map(split, (*_cast(memory, query, keys, values, log_decay), begins.astype(jnp.int32),
+                                 *_cast(memory, rate)))
+    memory, reads = jax.lax.scan(one, memory, parts)
+    reads = jnp.moveaxis(reads, 0, 1)
+    return reads.reshape(reads.shape[0], count * C, *reads.shape[3:])[:, :T], memory
+
+
+def _cast(memory, *arrays):
+    return tuple(None if array is None else array.astype(memory.dtype) for array in arrays)
+
+
+def empty(keys: Array, values: Array) -> Kept:
+    """The memory before the first of some positions: keys [B, S, N, H_k], values [B, S, N, H_v]."""
+    (B, _, N, H), dtype = keys.shape, jnp.promote_types(jnp.result_type(keys, values), jnp.float32)
+    return Kept(jnp.zeros((B, N, H, values.shape[-1]), dtype), jnp.zeros(B, jnp.int32))
+
+
+def start(written: Written, length: int) -> Carry:
+    """The carry of an attention with such a memory: () where one call holds everything."""
+    return empty(written.keys, written.values) if length else ()
+
+
+def read(attention: Any, query: Array, written: Written, carry: Carry) -> tuple[Array, Carry]:
+    """Writes all positions and reads after each, on the path of the attention.
+
+    Args:
+      attention: has `path`, one of PATHS, and `chunk`.
+      query: [B, T, N, H_k], of the positions that are written.
+      written: [B, T, ...]; what stands at pads does not matter.
+      carry: Kept, or () for none before and none after.
+
+    Returns:
+      [B, T, N, H_v] in float32 or better, 0 at pads; the next carry.
+    """
+    before = carry if isinstance(carry, Kept) else empty(written.keys, written.values)
+    new, segment = begins(written.places, before.segment)
+    real = written.places.segment > 0
+
+    def at(where, array):
+        return None if array is None else jnp.where(where.reshape(*where.shape, *[1] * (array.ndim - 2)), array, 0.0)
+    arrays = (at(real, query), at(real, written.keys), at(real, written.values), at(real & ~new, written.log_decay),
+              new, before.memory, at(real, written.rate))
+    reads, memory = recurrent(*arrays) if attention.path == 'explicit' else chunked(*arrays, chunk=attention.chunk)
+    return at(real, reads), Kept(memory, segment) if isinstance(carry, Kept) else ()
+
+
+def flops(attention: Any, length: int, key_width: int, value_width: int, rate: bool = False) -> float:
+    """FLOPs of `read` for one sentence; 2 per multiply-add of a matrix product, decays are not counted.
+
+    XLA counts the body of a loop once, whatever the number of turns, so its count is lower.
+    """
+    products = 2 + rate                                    # with M: what is read, written, and found in the old place
+    each = products * key_width * value_width
+    if attention.path == 'chunked':
+        C = min(attention.chunk, length)
+        length = -(-length // C) * C
+        each += (1 + rate) * C * (key_width + value_width) - rate * C * value_width // 2  # a triangle is half a square
+    return 2.0 * attention.heads * length * each
+
+
+def check_chunk(attention: Any) -> None:
+    """Raises UserError when the option chunk is out of range."""
+    if attention.chunk < 1:
+        raise UserError(f'chunk is {attention.chunk}; it must be at least 1')
