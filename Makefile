@@ -4,7 +4,7 @@ WORKERS ?= 2
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 READY := .venv/installed-$(VERSION)
 
-.PHONY: demo test test-slow study catalogue check clean
+.PHONY: demo test test-slow test-peers study learn cost catalogue check clean
 
 demo: $(READY)
 	.venv/bin/python -m experiments.run forgetting --task pronunciation \
@@ -16,6 +16,10 @@ test: $(READY)
 # What learns is compiled with all optimisations; the other tests are not (tests/conftest.py).
 test-slow: $(READY)
 	XLA_FLAGS= .venv/bin/python -m pytest -n $(WORKERS) --dist worksteal -m slow
+
+# Against implementations that this project did not write, where .oracles has them; one process, one table at its end.
+test-peers: $(READY)
+	.venv/bin/python -m pytest -n 0 -m peer tests/peers
 
 study: $(READY)
 	for task in pronunciation copy; do \
@@ -29,6 +33,15 @@ study: $(READY)
 
 catalogue: $(READY)
 	.venv/bin/python -m research.catalogue --markdown > docs/catalogue.md
+
+# Does every variant learn what was stated of it? Two processes, hours; started again, it goes on.
+learn: $(READY)
+	.venv/bin/python -m experiments.learning --part 1/2 & \
+		.venv/bin/python -m experiments.learning --part 2/2 && wait && .venv/bin/python -m experiments.learning
+
+# Milliseconds and bytes of every mixer as sequences grow; half an hour on an idle machine.
+cost: $(READY)
+	.venv/bin/python -m experiments.cost --markdown docs/cost.md
 
 check: $(READY)
 	.venv/bin/python -m ruff check

@@ -72,7 +72,8 @@ def recurrent_encoder() -> ConfigDict:
     """The keys of a recurrent encoder."""
     return ConfigDict({
         'kind': 'recurrent',
-        'cell': 'gru_reset_before',   # plain, lstm, gru_reset_before or gru_reset_after
+        'cell': 'gru_reset_before',   # or gru_reset_after, plain, lstm, layer_norm_lstm, slstm, mlstm, minimal_gru,
+                                      #   minimal_lstm, rg_lru, lru, sru, qrnn
         'layers': 1,
         'features': 128,              # width of an annotation; each direction has half of it when there are two
         'embedding_features': 128,    # width of the source embeddings

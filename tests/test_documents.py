@@ -22,7 +22,7 @@ QUICK = {  # the same command with a budget that a test has: what is tested is t
     'synthetic': ['--config.data.train=64', '--config.data.dev=8', '--config.data.test=8',
                   '--config.data.longest_test=20'],
 }
-MAKE = {'make demo', 'make test', 'make study', 'make test-slow', 'make check'}
+MAKE = {'make demo', 'make test', 'make study', 'make test-slow', 'make check', 'make learn', 'make catalogue'}
 
 
 def shell_commands():
@@ -42,7 +42,8 @@ def quick(line):
         more = [value for value in QUICK['research.train']
                 if not ('steps=' in value and 'training.steps' in line)]
         line = re.sub(r'--config\.training\.steps=\d+', '--config.training.steps=4', line)
-        more += [] if 'pronunciation' in line or 'parallel' in line else QUICK['synthetic']
+        made_up = QUICK['synthetic'][:-1] if 'labelled' in line else QUICK['synthetic']
+        more += [] if 'pronunciation' in line or 'parallel' in line else made_up
         line += ' ' + ' '.join(more)
     return line
 

@@ -28,11 +28,12 @@ def test_the_four_steps_of_the_readme_are_enough(tmp_path):
     the_class, the_import, the_line, the_options, the_oracle, the_entry = blocks()
     (tmp_path / 'research/attention/distance.py').write_text(the_class, encoding='utf-8')
     registry = tmp_path / 'research/attention/registry.py'
+    oracles = tmp_path / 'tests/attention/oracles/single_head.py'
     insert(registry, 'from research.attention.controls import FixedContext, Mean, NoAttention\n', the_import)
     insert(registry, '    # one head, one energy\n', the_line)
     insert(tmp_path / 'configs/attention.py', '    # one head, one energy\n', the_options)
-    insert(tmp_path / 'tests/attention/oracles.py', '    return context, weights[:, None]\n\n\n', the_oracle + '\n\n')
-    insert(tmp_path / 'tests/attention/oracles.py', 'ORACLES = {\n', the_entry)
+    insert(oracles, '    return context, weights[:, None]\n\n\n', the_oracle + '\n\n')
+    insert(oracles, 'ORACLES = {\n', the_entry)
     environment = os.environ | {'PYTHONPATH': str(tmp_path), 'PYTEST_ADDOPTS': ''}
     environment.pop('PYTEST_XDIST_WORKER', None)
     done = subprocess.run(

@@ -1,7 +1,7 @@
 """Every attention that can be chosen, one entry a variant, and the one way to make one."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from research.attention import masks, recurrences, schemes
@@ -111,7 +111,7 @@ VARIANTS = {variant.name: variant for variant in (
             roles=('self',), paths=(*FUSED, 'blocks'), demands=_reach('window')),
     Variant('strided', MultiHeadDot, 'Child 2019, arXiv:1904.10509', 'a window, and each position a stride away',
             roles=('self',), paths=FUSED, demands=_reach('strided'), open=('recall',)),
-    Variant('global_window', MultiHeadDot, 'Beltagy 2020, arXiv:2004.05150', 'a window, and first positions seen by all',
+    Variant('global_window', MultiHeadDot, 'Beltagy 2020, arXiv:2004.05150', 'a window, and first positions for all',
             roles=('self',), paths=FUSED, demands=_reach('global_window')),
     Variant('big_bird', MultiHeadDot, 'Zaheer 2020, arXiv:2007.14062', 'a window, first positions, and random blocks',
             roles=('self',), paths=FUSED, demands=_reach('big_bird'), open=('recall',)),
@@ -209,8 +209,8 @@ def make(name: str, *, features: int, role: str, causal: bool = False, path: str
     for field, value, kind in (('features', features, int), ('causal', causal, bool),
                                *((option, options[option], kind) for option, kind in fields.items())):
         if kind in NODES:
-            if 'name' not in value:
-                raise UserError(f'{attention}: {option} has no name; it must be a section with a name and its options')
+            if not isinstance(value, Mapping) or 'name' not in value:
+                raise UserError(f'{attention}: {field} has no name; it must be a section with a name and its options')
         elif type(value) is not kind:  # not isinstance: True is no number of heads
             raise UserError(f'{attention}: {field} is {value!r}; it must be of type {kind.__name__}')
     if features < 1:

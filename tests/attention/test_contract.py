@@ -16,8 +16,7 @@ from research.attention import registry
 from research.attention.contract import Attention
 from research.errors import UserError
 from research.shapes import Places
-from tests.attention.oracles import FEATURES, ORACLES, may_read
-from tests.attention.oracles.both_ways import both_ways
+from tests.attention.oracles import FEATURES, ORACLES, may_read, oracle_of
 
 B, T, S, L = 5, 7, 11, 13  # L: room in a cache
 ROLES, PATHS = ('cross', 'self'), ('explicit', 'xla', 'cudnn', 'chunked', 'blocks', 'absorbed')
@@ -167,10 +166,7 @@ def expected(case):
 
 
 def oracle(case, params, given, options):
-    function = ORACLES[case.name].function
-    if case.role == 'self' and case.causal not in case.variant.causal:
-        function = both_ways(function)
-    return function(params, *given, case.role, case.causal, options)
+    return oracle_of(case.name, case.role, case.causal)(params, *given, case.role, case.causal, options)
 
 
 def readable(case):

@@ -148,7 +148,8 @@ def test_segments_begin_where_another_one_ends_and_pads_do_not_count():
 def write(keys, values, log_decay=None, rate=None, query=None):
     """Reads by all keys after all positions of one sentence: [B, T, N, H_v]."""
     log_decay = jnp.zeros((*keys.shape[:3], 1)) if log_decay is None else log_decay
-    places = Places(np.ones(keys.shape[:2], np.int32), np.tile(np.arange(keys.shape[1], dtype=np.int32), (len(keys), 1)))
+    places = Places(np.ones(keys.shape[:2], np.int32),
+                    np.tile(np.arange(keys.shape[1], dtype=np.int32), (len(keys), 1)))
     return recurrences.read(Path('explicit'), keys if query is None else query,
                             recurrences.Written(keys, values, log_decay, rate, places), ())[0]
 

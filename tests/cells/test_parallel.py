@@ -92,7 +92,7 @@ def test_exponentials_of_large_inputs_do_not_overflow_in_a_chunk():
 
 
 def test_decays_start_between_the_radii():
-    """What is kept of a state at the start of training: |lambda| of the complex unit, a of an open gate of the other."""
+    """What is kept of a state when training starts: |lambda| of the complex unit, a of an open gate of the other."""
     low, high = linear_unit.RADII
     params = make('lru', 499).init(jax.random.key(0), drawn(B, S, D), MASK, make('lru', 499).start(B), method='over')
     params = params['params']

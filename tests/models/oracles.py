@@ -36,12 +36,12 @@ def embed(params, tokens):
     return table[tokens] * np.sqrt(table.shape[1])
 
 
-def read(part, params, query, source, query_places, source_places, role='cross', causal=False):
+def read(part, params, query, source, query_places, source_places, role='cross', causal=False, layer=0):
     """What the part's reader (or mixer) says: its own oracle."""
     chosen = part.reader if role == 'cross' else part.mixer
     options = {key: value for key, value in chosen.items() if key not in ('name', 'path')}
-    return attention.ORACLES[chosen.name].function(params, query, source, query_places, source_places, role, causal,
-                                                   options)
+    return attention.oracle_of(chosen.name, role, causal)(params, query, source, query_places, source_places, role,
+                                                          causal, options | {'layer': layer})
 
 
 # ------------------------------------------------------------------------------------------------------------ recurrent
@@ -85,15 +85,16 @@ def recurrent_decoder(part, params, inputs, places, source, source_places, summa
         first['projection'] = projection | {'kernel': np.concatenate([projection['kernel'],
                                                                        params['feedback']['kernel']])}
     embedded, fed = embed(params, inputs), np.zeros((B, D if part.input_feeding else 0))
-    hiddens, alignments = np.zeros((B, T, D)), []
+    hiddens, alignments, asked = np.zeros((B, T, D)), [], []
     for t in range(T):
-        at = Places(places.segment[:, t:t + 1], places.position[:, t:t + 1])
+        at = Places(places.segment[:, :t + 1], places.position[:, :t + 1])
 
         def ask(at=at):
             if none:
                 return np.zeros((B, 0)), None
-            context, weights = read(part, params.get('reading', {}), states[-1][0][:, None], source, at, source_places)
-            return context[:, 0], weights
+            asked.append(states[-1][0])  # a reader may look back at what it has read: it gets all queries so far
+            context, weights = read(part, params.get('reading', {}), np.stack(asked, axis=1), source, at, source_places)
+            return context[:, -1], None if weights is None else weights[:, :, -1:]
         if part.reads_with == 'previous':
             context, weights = ask()
             below = np.concatenate([embedded[:, t], context, fed], axis=1)
@@ -144,11 +145,11 @@ def enter(part, params, tokens, places, begin):
     return vectors
 
 
-def transformer_layer(part, params, x, places, causal, reading=None):
+def transformer_layer(part, params, x, places, causal, reading=None, layer=0):
     """Mix, read where there is a reader, transform; `reading` maps a query to (context, weights)."""
     weights = None
     x = around(part, params['mixing_residual'], x, lambda y: read(
-        part, params['mixing'], y, y, places, places, 'self', causal)[0])
+        part, params.get('mixing', {}), y, y, places, places, 'self', causal, layer)[0])
     if reading is not None:
         def keep(y):
             nonlocal weights
@@ -164,7 +165,7 @@ def transformer_layer(part, params, x, places, causal, reading=None):
 def transformer_encoder(part, params, source, places):
     x = enter(part, params['entrance'], source, places, None)
     for layer in range(part.layers):
-        x, _ = transformer_layer(part, params[f'stack_{layer}'], x, places, False)
+        x, _ = transformer_layer(part, params[f'stack_{layer}'], x, places, False, layer=layer)
     if part.norm == 'pre':
         x = normalise(params['last_norm'], x)
     summary = np.zeros((len(source), part.features))
@@ -179,9 +180,9 @@ def transformer_decoder(part, params, inputs, places, source, source_places, sum
     begin = None if reads == 'source' else summary @ params['begin']['kernel']
     x, found = enter(part, params['entrance'], inputs, places, begin), []
     for layer in range(part.layers):
-        reading = None if reads == 'nothing' else lambda own, query: read(part, own, query, source, places,
-                                                                          source_places)
-        x, weights = transformer_layer(part, params[f'stack_{layer}'], x, places, True, reading)
+        reading = None if reads == 'nothing' else lambda own, query, layer=layer: read(
+            part, own, query, source, places, source_places, layer=layer)
+        x, weights = transformer_layer(part, params[f'stack_{layer}'], x, places, True, reading, layer)
         found.append(weights)
     if part.norm == 'pre':
         x = normalise(params['last_norm'], x)

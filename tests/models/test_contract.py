@@ -74,7 +74,9 @@ def refused(wiring, reader):
     """Combinations that mean nothing: each is refused by build.validate (tests/test_build.py)."""
     settings, reads = WIRINGS.get(wiring, {}), VARIANTS[reader].reads
     return ((reads == 'summary' and settings.get('decoder.reads_with') == 'current')
-            or (reads == 'nothing' and settings.get('decoder.start_state') == 'zero'))
+            or (reads == 'nothing' and settings.get('decoder.start_state') == 'zero')
+            # it reads one half of an annotation and does not project it
+            or (reader == 'key_value_memory' and wiring.startswith('transformer')))
 
 
 def classes(role):

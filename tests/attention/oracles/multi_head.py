@@ -178,7 +178,7 @@ def differential(params, query, source, query_places, source_places, role, causa
     allowed = allowed_by(options['reach'], query_places, source_places)
     each = [read(logits[:, n], source, query_places, source_places, causal, options['normaliser'],
                  sink_of(params, options, n), allowed)[1] for n in range(2 * N)]
-    first = 0.8 - 0.6 * np.exp(-0.3 * 0)  # of layer 0
+    first = 0.8 - 0.6 * np.exp(-0.3 * options.get('layer', 0))
     share = (np.exp(params['query_factor_1'] @ params['key_factor_1'])
              - np.exp(params['query_factor_2'] @ params['key_factor_2']) + first)
     weights, reads = [], []
@@ -279,7 +279,8 @@ PLAIN = {'heads': 2, 'key_value_heads': 0, 'head_width': 3, 'projection_bias': F
          'gate': 'none'}
 LARGE = PLAIN | {'head_width': 128}
 SCHEMES = ({'name': 'rotary', 'base': 100.0}, {'name': 'alibi'},
-           {'name': 't5_bias', 'buckets': 6, 'maximum_distance': 5}, {'name': 'shaw', 'distance': 2}, {'name': 'kerple_log'}, {'name': 'kerple_power'})
+           {'name': 't5_bias', 'buckets': 6, 'maximum_distance': 5}, {'name': 'shaw', 'distance': 2},
+           {'name': 'kerple_log'}, {'name': 'kerple_power'})
 WIDE = {'head_width': 128}
 PAIRED = {'heads': 2, 'head_width': 3, 'projection_bias': False, 'position': {'name': 'none'},
           'reach': {'name': 'everything'}, 'normaliser': 'softmax'}

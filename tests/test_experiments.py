@@ -1,0 +1,84 @@
+"""The two experiments that go through the registry: that they run, go on where they stopped, and say what is wrong."""
+
+import json
+
+import pytest
+
+from experiments.cost import __main__ as cost
+from experiments.learning import __main__ as learning
+from experiments.learning.tasks import RATES, SEEDS, Case, cases
+from research import build
+from research.attention.registry import VARIANTS
+
+
+def test_cost_says_everything_of_a_mixer_on_each_of_its_paths(tmp_path, capsys):
+    cost.main(['--mixers', 'fourier', '--lengths', '8,16', '--json', str(tmp_path / 'cost.jsonl'), '--markdown',
+               str(tmp_path / 'cost.md')])
+    (line,) = map(json.loads, (tmp_path / 'cost.jsonl').read_text().splitlines())
+    assert (line['mixer'], line['path'], line['lengths']) == ('fourier', 'explicit', [8, 16])
+    for field in ('forward', 'milliseconds', 'with_projections', 'bytes'):
+        assert len(line[field]) == 2
+        assert min(line[field]) > 0
+    assert 'fourier' in (tmp_path / 'cost.md').read_text()
+    assert 'fourier' in capsys.readouterr().out
+
+
+def test_what_was_expected_of_an_exponent_is_met_or_not():
+    found = cost.verdicts([{'mixer': 'delta', 'path': 'chunked', 'exponent': 1.3},
+                           {'mixer': 'multi_head_dot', 'path': 'explicit', 'exponent': 1.7},
+                           {'mixer': 'delta', 'path': 'explicit', 'exponent': 9.0}])
+    assert found == ['not met: delta on path chunked: exponent 1.30, at most 1.2',
+                     'met: multi_head_dot on path explicit: exponent 1.70, at least 1.6']
+
+
+@pytest.mark.parametrize(('main', 'arguments', 'message'), [
+    (cost.main, ['--mixers', 'aditive'], "'aditive'"), (cost.main, ['--lengths', '8,x'], '8,x'),
+    (cost.main, ['--repeats', '3'], 'at least 5'), (learning.main, ['--names', 'aditive'], "'aditive'"),
+    (learning.main, ['--part', '3/2'], "'3/2'")])
+def test_what_is_wrong_ends_in_one_line(main, arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count('\n') == 1
+
+
+def test_every_variant_has_a_case_and_every_config_of_a_case_is_one():
+    everything = list(cases())
+    named = {case.name for case in everything}
+    assert set(VARIANTS) <= named
+    for name, variant in VARIANTS.items():
+        tasks = {case.task for case in everything if case.name == name}
+        assert tasks == ({'copy', 'reverse'} if 'cross' in variant.roles else set()) | (
+            {'recall'} if 'self' in variant.roles else set())
+        assert set(variant.fails) | set(variant.open) <= tasks, name
+        assert not set(variant.fails) & set(variant.open), name
+    for case in everything:
+        build.validate(case.config)
+
+
+def test_learning_tries_the_rates_and_then_the_seeds_and_goes_on_where_it_stopped(tmp_path, capsys):
+    arguments = ['--names', 'fourier', '--tasks', 'recall', '--steps', '2', '--workdir', str(tmp_path)]
+    learning.main(arguments)
+    first = (tmp_path / 'results.jsonl').read_text()
+    lines = [json.loads(line) for line in first.splitlines()]
+    assert [line['rate'] for line in lines[:3]] == list(RATES)
+    assert [line['seed'] for line in lines[3:]] == list(SEEDS)
+    assert len({line['rate'] for line in lines[3:]}) == 1
+    table = (tmp_path / 'table.md').read_text()
+    assert '| fourier | recall | fails | fails |' in table
+    with open(tmp_path / 'results.jsonl', 'a') as file:
+        file.write('{"half')
+    learning.main(arguments)
+    assert (tmp_path / 'results.jsonl').read_text() == first + '{"half'
+    assert learning.torn(tmp_path)
+
+
+def test_the_table_says_what_is_not_as_stated():
+    case = Case('x', 'copy', 'learns', 0.9, None)
+    runs = [{'name': 'x', 'task': 'copy', 'seed': seed, 'steps_to_threshold': steps, 'rate': 0.001, 'accuracy': 0.5}
+            for seed, steps in zip(SEEDS, (100, None, None))]
+    assert '| 1 of 3 seeds (**not as stated**) | 0.001 | 100, -, - |' in learning.markdown([case], runs)
+    assert '| learns |' in learning.markdown([case], [run | {'steps_to_threshold': 100} for run in runs])
