@@ -1,5 +1,6 @@
 """What every test shares: one device thread pool, no accelerator preallocation, the data folder where it is there."""
 
+import gc
 import os
 import pathlib
 import sys
@@ -16,7 +17,36 @@ os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(pathlib.Path(__file__).re
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
 
+import jax  # noqa: E402 - after the settings that it reads
+
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(items):
+    """Tests of one case of a battery stand together: its programs are compiled by one worker and then let go."""
+    first = {}
+
+    def place(number_and_item):
+        number, item = number_and_item
+        params = item.callspec.params if hasattr(item, 'callspec') else {}
+        case = str(params['case']) if 'case' in params else (params.get('wiring'), params.get('reader'))
+        whole = item.path if case != (None, None) else (item.path, number)
+        return first.setdefault(item.path, number), first.setdefault((whole, case), number), number
+    items[:] = [item for _, item in sorted(enumerate(items), key=place)]
+
+
+@pytest.fixture(autouse=True)
+def programs_are_let_go(request):
+    """A process may hold some ten thousand programs' worth of memory maps, and then compiling ends it."""
+    yield
+    global _tests
+    _tests += 1
+    if _tests % 150 == 0:
+        jax.clear_caches()
+        gc.collect()
+
+
+_tests = 0
 
 
 @pytest.fixture

@@ -163,5 +163,8 @@ def log_rates(rng: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
 
 
 def log_angles(rng: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
-    """Initial logarithms of the complex unit's angles [H]: angles uniform in a turn, none of them zero."""
+    """Initial logarithms of the complex unit's angles [H]: angles uniform in a turn.
+
+    Source: Orvieto et al. 2023, arXiv:2303.06349, lemma 3.2. Differs: none is below 1e-3, whose logarithm has no end.
+    """
     return jnp.log(jax.random.uniform(rng, shape, dtype, 1e-3, 2 * math.pi))

@@ -143,7 +143,7 @@ class Built(NamedTuple):
     traces: list
 
 
-@functools.cache
+@functools.lru_cache(maxsize=8)
 def built(case):
     module, traces = make(case), []
 

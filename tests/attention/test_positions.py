@@ -151,7 +151,9 @@ def published_bucket(distance, buckets, maximum, causal):
 
 
 @pytest.mark.parametrize('causal', [False, True])
-@pytest.mark.parametrize(('buckets', 'maximum'), [(32, 128), (8, 16), (8, 20), (4, 3), (6, 5), (64, 256), (16, 1000)])
+@pytest.mark.parametrize(('buckets', 'maximum'), [
+    (32, 128), (8, 16), (8, 20), (4, 3), (6, 5), (64, 256), (16, 1000),
+    (8, 9), (16, 18), (32, 18)])  # here float32 alone puts a distance that begins a bucket into the one before
 def test_t5_buckets_are_the_published_ones(buckets, maximum, causal):
     far = np.arange(-300, 301, dtype=np.int32)
     ours = np.asarray(t5_buckets(far, buckets, maximum, causal))

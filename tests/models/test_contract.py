@@ -123,7 +123,7 @@ class Probe(NamedTuple):
     whole: dict   # gradient of all hidden
 
 
-@functools.cache
+@functools.lru_cache(maxsize=8)
 def built(wiring, reader):
     """The model, its parameters, and one compiled program with everything that is asked of it."""
     model = build.model(small(wiring, reader), SOURCE, TARGET)

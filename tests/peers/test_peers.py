@@ -199,12 +199,12 @@ def test_cross_attention_of_torch(ask, agree):
     agree('torch.nn.MultiheadAttention', 'multi_head_dot, cross, padded keys of another width', ours, theirs, given)
 
 
-@pytest.mark.parametrize('path', ['explicit', 'chunked'])
-def test_causal_attention_of_torch(ask, agree, path):
+def test_causal_attention_of_torch(ask, agree):
     given = {'inputs': normal(B, T, D)}
     theirs = ask('torch_causal', heads=np.array(N), **given)
-    ours = mix(torch_attention(state(theirs)), {'projection_bias': True, 'head_width': 0}, path=path)
-    agree('torch.nn.MultiheadAttention', f'multi_head_dot, self, causal, path {path}', ours, theirs, given)
+    for path in ('explicit', 'chunked'):
+        ours = mix(torch_attention(state(theirs)), {'projection_bias': True, 'head_width': 0}, path=path)
+        agree('torch.nn.MultiheadAttention', f'multi_head_dot, self, causal, path {path}', ours, theirs, given)
 
 
 def layer(found, side, causal, reads):
@@ -260,7 +260,7 @@ def test_attention_of_t5(ask, agree, side):
     agree('transformers T5Attention', f'multi_head_dot, t5_bias, {side}', ours, theirs, given)
 
 
-@pytest.mark.parametrize(('buckets', 'maximum_distance'), [(32, 128), (8, 20), (64, 256)])
+@pytest.mark.parametrize(('buckets', 'maximum_distance'), [(32, 128), (8, 20)])
 @pytest.mark.parametrize('causal', [False, True])
 def test_buckets_of_t5(ask, table, causal, buckets, maximum_distance):
     distance = np.arange(-200, 201, dtype=np.int32)
@@ -279,16 +279,16 @@ def test_buckets_of_t5(ask, table, causal, buckets, maximum_distance):
     ('qwen3', 'Qwen3Attention', {'query_key_norm': 'rms'}, {'query_norm': {'scale': 'q_norm.weight'},
                                                             'key_norm': {'scale': 'k_norm.weight'}}),
     ('gemma2', 'Gemma2Attention', {'softcap': 1.5}, {})])
-@pytest.mark.parametrize('path', ['explicit', 'chunked'])
-def test_attention_of_language_models(ask, agree, case, peer, options, sections, path):
+def test_attention_of_language_models(ask, agree, case, peer, options, sections):
     given = {'inputs': normal(B, T, D)}
     theirs = ask(case, heads=np.array(N), key_value_heads=np.array(2), width=np.array(H), base=np.array(100), **given)
     found = state(theirs)
     params = projections(found, ('q_proj', 'k_proj', 'v_proj', 'o_proj'), groups=2)
     params |= {name: {ours: found[key] for ours, key in section.items()} for name, section in sections.items()}
-    ours = mix(params, {'key_value_heads': 2, 'position': {'name': 'rotary', 'base': 100.0}} | options, path=path)
-    what = ', '.join(['multi_head_dot, rotary, grouped queries', *map(str, options.values()), f'path {path}'])
-    agree(f'transformers {peer}', what, ours, theirs, given, SINGLE)
+    what = ', '.join(['multi_head_dot, rotary, grouped queries', *(f'{key} {value}' for key, value in options.items())])
+    options = {'key_value_heads': 2, 'position': {'name': 'rotary', 'base': 100.0}} | options
+    for path in ('explicit', 'chunked'):
+        agree(f'transformers {peer}', f'{what}, path {path}', mix(params, options, path=path), theirs, given, SINGLE)
 
 
 @pytest.mark.parametrize(('case', 'peer'), [('bart', 'BartAttention'), ('marian', 'MarianAttention')])
@@ -316,14 +316,14 @@ def test_sparse_normalisers(ask, agree, case, ours, tolerance):
 
 # ------------------------------------------------------------------------------------------------------- x-transformers
 
-@pytest.mark.parametrize('count', [1, 4, 6, 8, 12, 20])
-def test_alibi(ask, table, count):
-    theirs = ask('x_alibi', heads=np.array(count), length=np.array(9))['answer']
+def test_alibi(ask, table):
+    counts = (1, 4, 6, 8, 12, 20)
+    theirs = ask('x_alibi', heads=np.array(counts), length=np.array(9))['answer']
     far = np.abs(positions.distances(np.arange(9)[None], np.arange(9)[None]))
-    ours = -positions.alibi_slopes(count)[:, None, None] * far
+    ours = np.concatenate([-positions.alibi_slopes(count)[:, None, None] * far for count in counts])
     difference = np.abs(ours - theirs).max() / np.abs(theirs).max()
-    table.append(('x-transformers AlibiPositionalBias', f'alibi_slopes, {count} heads', difference))
-    assert difference < SINGLE
+    table.append(('x-transformers AlibiPositionalBias', f'alibi_slopes of {counts} heads', difference))
+    np.testing.assert_allclose(ours, theirs, rtol=SINGLE)
 
 
 @pytest.mark.parametrize(('case', 'options', 'more'), [

@@ -155,13 +155,14 @@ def x_attention(alibi=False, **options):
         heads = int(given['heads'])
         module = Attention(given['inputs'].shape[-1], dim_head=int(given['width']), heads=heads, causal=True, **options)
         position = AlibiPositionalBias(heads).double() if alibi else None
-        return module, lambda inputs, **_: module(inputs, rel_pos=position)[0]
+        return module, lambda inputs, **_: module(inputs, rel_pos=position)
     return case
 
 
 def x_alibi(given):
     from x_transformers.x_transformers import AlibiPositionalBias
-    return None, lambda heads, length: AlibiPositionalBias(int(heads)).double()(int(length), int(length))
+    return None, lambda heads, length: torch.cat([
+        AlibiPositionalBias(int(count)).double()(int(length), int(length)) for count in heads])
 
 
 CASES = {
