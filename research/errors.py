@@ -30,5 +30,6 @@ def one_line_errors(program: str):
 def nearest(name: object, known: Iterable[str]) -> str:
     """` Did you mean 'additive'?`: the known name most like this one, or all that begin with it; '' where none does."""
     name, known = str(name), tuple(known)
-    near = difflib.get_close_matches(name, known, 1) or [other for other in known if name and other.startswith(name)]
+    begins = [other for other in known if name and other.startswith(name)]
+    near = difflib.get_close_matches(name, known, 1, 0.8) or begins or difflib.get_close_matches(name, known, 1)
     return f' Did you mean {" or ".join(map(repr, near))}?' if near else ''

@@ -17,7 +17,7 @@ os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(pathlib.Path(__file__).re
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
 
-import jax  # noqa: E402 - after the settings that it reads
+import jax
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 

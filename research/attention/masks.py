@@ -112,6 +112,8 @@ def reach(name: str, **options: int | float) -> Reach:
         elif type(value) is not int or value < (option not in ('leaders', 'seed')):
             low = 0 if option in ('leaders', 'seed') else 1
             raise UserError(f'reach.{option} is {value!r}; it must be a whole number, at least {low}')
+    if options.get('seed', 0) >= 2**32:
+        raise UserError(f'reach.seed is {options["seed"]}; it must be below 2**32')
     return REACHES[name](**options)
 
 

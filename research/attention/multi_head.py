@@ -146,7 +146,7 @@ def _chunked(query, keys, values, mask, bias, scale, softcap, sink):
     start = (*first, jnp.zeros((B, K, N // K, T, values.shape[-1]), dtype))
     (_, total, context), _ = jax.lax.scan(jax.checkpoint(one), start, parts)
     context = context / jnp.where(total > 0, total, 1.0)[..., None]
-    return jnp.moveaxis(context.reshape(B, N, T, -1), 1, 2).astype(values.dtype)
+    return jnp.moveaxis(context.reshape(B, N, T, values.shape[-1]), 1, 2).astype(values.dtype)
 
 
 class Blocks:

@@ -132,8 +132,11 @@ def chunked(query: Array, keys: Array, values: Array, log_decay: Array, begins: 
 
     def one(memory, part):
         q, k, v, log, begin, rate = part
-        sums, run = jnp.cumsum(log, axis=1), jnp.cumsum(begin, axis=1)
-        together = (earlier & (run[:, :, None] == run[:, None, :]))[:, :, :, None, None]  # [B, C, C, 1, 1]
+        run = jnp.cumsum(begin, axis=1)
+        together = earlier & (run[:, :, None] == run[:, None, :])  # [B, C, C]
+        # Not one sum over the chunk: what it has of another segment would leave its rounding, also in the gradients.
+        sums = jnp.einsum('bts,bsnh->btnh', together.astype(log.dtype), log, precision=jax.lax.Precision.HIGHEST)
+        together = together[..., None, None]
         apart = jnp.where(together, sums[:, :, None] - sums[:, None, :], 0.0)  # later ones would overflow
         ratios = jnp.where(together, jnp.exp(apart), 0.0)  # [B, C, C, N, H_k or 1]
         entering = jnp.where((run == 0)[:, :, None, None], jnp.exp(sums), 0.0)

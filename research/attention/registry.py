@@ -1,6 +1,7 @@
 """Every attention that can be chosen, one entry a variant, and the one way to make one."""
 
 import dataclasses
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -47,7 +48,7 @@ class Variant(NamedTuple):
     #                                           that reads forwards and one that reads backwards; (False,) cannot decode
     fails: tuple[str, ...] = ()             # tasks of experiments/learning that it cannot learn, stated before any run
     open: tuple[str, ...] = ()              # tasks of which nothing was stated; all others it learns
-    demands: dict[str, tuple[str, Callable[[Any], bool]]] = {}  # what an option must be for the variant to deserve
+    demands: Mapping[str, tuple[str, Callable[[Any], bool]]] = types.MappingProxyType({})  # what an option must be for the variant to deserve
     #                                                             its name: in words, and as a test
 
 
