@@ -39,7 +39,7 @@ learn: $(READY)
 	.venv/bin/python -m experiments.learning --part 1/2 & \
 		.venv/bin/python -m experiments.learning --part 2/2 && wait && .venv/bin/python -m experiments.learning
 
-# Milliseconds and bytes of every mixer as sequences grow; half an hour on an idle machine.
+# Milliseconds and bytes of every mixer as sequences grow; the machine must do nothing else.
 cost: $(READY)
 	.venv/bin/python -m experiments.cost --markdown docs/cost.md
 

@@ -33,8 +33,7 @@ MAY_IMPORT = {
     'research.translate': {'research'},
     'research.catalogue': {'research'},
 }
-FLAX = ('research.attention', 'research.cells', 'research.layers', 'research.models', 'research.build',
-        'experiments.cost')
+FLAX = ('research.attention', 'research.cells', 'research.layers', 'research.models', 'research.build')
 NO_FLAX = ('research.attention.masks', 'research.attention.normalise', 'research.attention.positions',
            'research.layers.dropout')
 NO_JAX = ('research.text', 'research.evaluation', 'research.shapes', 'research.errors', 'research.study.arms',

@@ -1,39 +1,17 @@
-"""The two experiments that go through the registry: that they run, go on where they stopped, and say what is wrong."""
+"""The experiment that asks whether everything learns: it runs, goes on where it stopped, and says what is wrong."""
 
 import json
 
 import pytest
 
-from experiments.cost import __main__ as cost
 from experiments.learning import __main__ as learning
 from experiments.learning.tasks import RATES, SEEDS, Case, cases
 from research import build
 from research.attention.registry import VARIANTS
 
 
-def test_cost_says_everything_of_a_mixer_on_each_of_its_paths(tmp_path, capsys):
-    cost.main(['--mixers', 'fourier', '--lengths', '8,16', '--json', str(tmp_path / 'cost.jsonl'), '--markdown',
-               str(tmp_path / 'cost.md')])
-    (line,) = map(json.loads, (tmp_path / 'cost.jsonl').read_text().splitlines())
-    assert (line['mixer'], line['path'], line['lengths']) == ('fourier', 'explicit', [8, 16])
-    for field in ('forward', 'milliseconds', 'with_projections', 'bytes'):
-        assert len(line[field]) == 2
-        assert min(line[field]) > 0
-    assert 'fourier' in (tmp_path / 'cost.md').read_text()
-    assert 'fourier' in capsys.readouterr().out
-
-
-def test_what_was_expected_of_an_exponent_is_met_or_not():
-    found = cost.verdicts([{'mixer': 'delta', 'path': 'chunked', 'exponent': 1.3},
-                           {'mixer': 'multi_head_dot', 'path': 'explicit', 'exponent': 1.7},
-                           {'mixer': 'delta', 'path': 'explicit', 'exponent': 9.0}])
-    assert found == ['not met: delta on path chunked: exponent 1.30, at most 1.2',
-                     'met: multi_head_dot on path explicit: exponent 1.70, at least 1.6']
-
-
 @pytest.mark.parametrize(('main', 'arguments', 'message'), [
-    (cost.main, ['--mixers', 'aditive'], "'aditive'"), (cost.main, ['--lengths', '8,x'], '8,x'),
-    (cost.main, ['--repeats', '3'], 'at least 5'), (learning.main, ['--names', 'aditive'], "'aditive'"),
+    (learning.main, ['--names', 'aditive'], "'aditive'"),
     (learning.main, ['--part', '3/2'], "'3/2'")])
 def test_what_is_wrong_ends_in_one_line(main, arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -1,191 +1,180 @@
-"""What does a mixer cost as sequences grow? Milliseconds and peak bytes, forward and backward, of each at some lengths.
+"""What every mixer costs: milliseconds and bytes between its projections, and how they grow with the length.
 
-    python -m experiments.cost                                        all: half an hour on an idle machine
+    python -m experiments.cost                                          everything
     python -m experiments.cost --mixers multi_head_dot,delta --markdown cost.md --json cost.jsonl
 
-Width 256, 4 heads, one sequence, float32, causal where the mixer can be. Keys and values are projected before the
-clock starts; the projections of queries and of the result are timed alone and taken off, so that the exponent, log4 of
-the time at 2,048 over that at 512, is that of the mixing. Medians of repeated calls, warm. Peak bytes are what the
-compiled program of forward and backward needs beside its arguments. Time other things beside it and the numbers are
-void.
+Every path of a variant that is our own is timed, each in a row. A cell is the median time of a call without the dense
+layers before and behind it, and in brackets the time of these alone. Options are those of configs/attention.py, but
+a sliding window is 128 wide here. Other work on the machine spoils the numbers.
 """
 
 import argparse
+import datetime
+import functools
 import json
-import math
-import statistics
-import time
-from collections.abc import Callable, Sequence
-from typing import Any
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import rich.box
 import rich.console
+import rich.progress
 import rich.table
 
-from configs import attention
-from research.attention import registry
-from research.errors import UserError, one_line_errors
-from research.shapes import Places
+from experiments.cost import measure
+from experiments.cost.measure import DIRECTIONS
+from research.errors import UserError, nearest, one_line_errors
+from research.study.card import VERDICTS
 from research.train import environment
+from research.training import workdir
 
-FEATURES = 256
-WINDOW = 128
-EXPECTED = {  # (mixer, path) -> the exponent that is expected of it
-    ('linear', 'chunked'): ('at most', 1.2), ('retention', 'chunked'): ('at most', 1.2),
-    ('delta', 'chunked'): ('at most', 1.2), ('sliding_window', 'blocks'): ('at most', 1.2),
-    ('multi_head_dot', 'explicit'): ('at least', 1.6)}
+LENGTHS = (128, 512, 2048)
+GROWTH = (512, 2048)   # between which lengths the expectations hold
+FEWEST_ROUNDS = 5
+
+
+class Expectation(NamedTuple):
+    """What was expected before anything was timed: of the exponent of time, in both directions."""
+
+    mixer: str
+    path: str
+    bound: str     # 'at most' or 'at least'
+    value: float
+
+
+EXPECTED = (Expectation('linear', 'chunked', 'at most', 1.2), Expectation('retention', 'chunked', 'at most', 1.2),
+            Expectation('delta', 'chunked', 'at most', 1.2), Expectation('sliding_window', 'blocks', 'at most', 1.2),
+            Expectation('multi_head_dot', 'explicit', 'at least', 1.6))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog='experiments.cost', description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    known = [name for name, variant in registry.VARIANTS.items() if 'self' in variant.roles]
-    parser.add_argument('--mixers', help='joined by commas (default: all)')
-    parser.add_argument('--lengths', default='128,512,2048', help='positions of a sequence, joined by commas')
-    parser.add_argument('--repeats', type=int, default=7, help='calls of which the median counts, at least 5')
-    parser.add_argument('--markdown', metavar='FILE')
-    parser.add_argument('--json', metavar='FILE')
+    parser.add_argument('--mixers', help='names joined by commas (default: all)')
+    parser.add_argument('--lengths', default=','.join(map(str, LENGTHS)), help='T, joined by commas, each longer than '
+                        'the one before (default: %(default)s)')
+    parser.add_argument('--batch', type=int, default=1, help='B (default: %(default)s)')
+    parser.add_argument('--rounds', type=int, default=FEWEST_ROUNDS, help='of which medians are taken (default and '
+                        'least: %(default)s)')
+    parser.add_argument('--markdown', metavar='FILE', help='where the tables are written')
+    parser.add_argument('--json', metavar='FILE', help='where the numbers are written, one line a row')
     options = parser.parse_args(arguments)
     with one_line_errors('experiments.cost'):
-        names = options.mixers.split(',') if options.mixers else known
-        for name in names:
-            if name not in known:
-                raise UserError(f'--mixers names {name!r}; the mixers are {", ".join(known)}')
-        lengths = options.lengths.split(',')
-        if not all(word.isascii() and word.isdigit() and int(word) > 0 for word in lengths):
-            raise UserError(f'--lengths is {options.lengths!r}; it must be numbers joined by commas, such as 128,512')
-        if options.repeats < 5:
-            raise UserError(f'--repeats is {options.repeats}; it must be at least 5')
-        lengths = [int(word) for word in lengths]
-        rows = []
-        for name in names:
-            for path in registry.VARIANTS[name].paths:
-                if path != 'cudnn' or jax.default_backend() == 'gpu':
-                    rows.append(row(name, path, lengths, options.repeats))
-                    print(f'{name}, {path}: ' + ', '.join(f'{ms:.2f}' for ms in rows[-1]['milliseconds']) + ' ms',
-                          flush=True)
-        show(rows, lengths)
+        rows, lengths = measure.rows(_mixers(options.mixers)), _lengths(options.lengths)
+        for name, value, least in (('batch', options.batch, 1), ('rounds', options.rounds, FEWEST_ROUNDS)):
+            if value < least:
+                raise UserError(f'--{name} is {value}; it must be at least {least}')
+        for path in filter(None, (options.markdown, options.json)):
+            if not pathlib.Path(path).parent.is_dir():
+                raise UserError(f'{path}: there is no such folder')
+        for row in rows:  # what does not fit is refused before anything is compiled
+            measure.mixer(row, lengths[-1])
+        track = functools.partial(rich.progress.track, console=rich.console.Console(stderr=True), auto_refresh=False)
+        when = {'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'), **environment()}
+        records = [record | when for record in measure.measure(rows, lengths, options.batch, options.rounds, track)]
         if options.markdown:
-            with open(options.markdown, 'w', encoding='utf-8') as file:
-                file.write(markdown(rows, lengths))
+            workdir.replace(pathlib.Path(options.markdown), markdown(records))
         if options.json:
-            with open(options.json, 'w', encoding='utf-8') as file:
-                file.writelines(json.dumps(line | environment()) + '\n' for line in rows)
+            workdir.replace(pathlib.Path(options.json), ''.join(
+                json.dumps(record, allow_nan=False) + '\n' for record in records))
+        show(records)
 
 
-def row(name: str, path: str, lengths: Sequence[int], repeats: int) -> dict[str, Any]:
-    """One mixer on one path at all lengths."""
-    found = {'mixer': name, 'path': path, 'lengths': list(lengths), 'forward': [], 'milliseconds': [],
-             'with_projections': [], 'bytes': []}
-    for length in lengths:
-        forward, both, projections, peak = measure(name, path, length, repeats)
-        found['forward'].append(forward)
-        found['with_projections'].append(both)
-        found['milliseconds'].append(max(both - projections, 1e-3))
-        found['bytes'].append(peak)
-    if 512 in lengths and 2048 in lengths:
-        here, there = (found['milliseconds'][lengths.index(length)] for length in (512, 2048))
-        found['exponent'] = math.log(there / here, 4)
-    return found
+def _mixers(words: str | None) -> Sequence[str]:
+    known = measure.mixers()
+    names = tuple(dict.fromkeys(words.split(','))) if words is not None else known
+    for name in names:
+        if name not in known:
+            raise UserError(f'--mixers names {name!r}.{nearest(name, known)} It must be of: {", ".join(known)}')
+    return names
 
 
-def measure(name: str, path: str, length: int, repeats: int) -> tuple[float, float, float, int]:
-    """Milliseconds forward, and forward and backward with and of the projections alone; peak bytes of the second."""
-    options = {key: value for key, value in attention.get(name).to_dict().items() if key not in ('name', 'path')}
-    if 'maximum_length' in options:
-        options['maximum_length'] = length
-    if name == 'sliding_window':
-        options['reach']['width'] = WINDOW
-    causal = True in registry.VARIANTS[name].causal
-    module = registry.make(name, features=FEATURES, role='self', causal=causal, path=path, **options)
-    places = Places(jnp.ones((1, length), jnp.int32), jnp.arange(length, dtype=jnp.int32)[None])
-    inputs = jax.random.normal(jax.random.key(0), (1, length, FEATURES))
-
-    def whole(module):
-        memory = module.remember(inputs, places)
-        return module(inputs, memory, module.start(memory, 0), places).context
-    params = nn.init(whole, module)(jax.random.key(1)).get('params', {})
-    memory = module.apply({'params': params}, inputs, places, method='remember')
-
-    def read(query, memory):
-        def call(module):
-            return module(query, memory, module.start(memory, 0), places).context
-        return nn.apply(call, module)({'params': params})
-
-    def total(query, memory):
-        return jnp.sum(read(query, memory)**2)
-    forward = jax.jit(read).lower(inputs, memory).compile()
-    both = jax.jit(jax.value_and_grad(total, argnums=(0, 1), allow_int=True)).lower(inputs, memory).compile()
-    kernel = jax.random.normal(jax.random.key(2), (FEATURES, FEATURES)) / 16.0
-    alone = jax.jit(jax.value_and_grad(lambda query: jnp.sum((query @ kernel @ kernel)**2))).lower(inputs).compile()
-    projected = name != 'fourier'
-    times = median_milliseconds([lambda: forward(inputs, memory), lambda: both(inputs, memory),
-                                 lambda: alone(inputs)], repeats)
-    return times[0], times[1], times[2] * projected, both.memory_analysis().temp_size_in_bytes
+def _lengths(words: str) -> tuple[int, ...]:
+    parts = words.split(',')
+    lengths = tuple(int(part) if part.isdecimal() else 0 for part in parts)
+    if min(lengths) < 1 or list(lengths) != sorted(set(lengths)):
+        raise UserError(f'--lengths is {words!r}; it must be whole numbers joined by commas, each above the one before')
+    return lengths
 
 
-def median_milliseconds(calls: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
-    """Of each call, warm; the calls take turns, so that what slows the machine for a while slows all of them."""
-    found = [[] for _ in calls]
-    for turn in range(repeats + 1):
-        for call, times in zip(calls, found, strict=True):
-            begin = time.perf_counter()
-            jax.block_until_ready(call())
-            if turn:  # the first one warms up
-                times.append(1e3 * (time.perf_counter() - begin))
-    return [statistics.median(times) for times in found]
-
-
-def cells(line: dict[str, Any]) -> list[str]:
-    """A row of the table as text."""
-    exponent = f'{line["exponent"]:.2f}' if 'exponent' in line else '-'
-    return [line['mixer'], line['path'], *(f'{ms:.2f}' for ms in line['forward']),
-            *(f'{ms:.2f}' for ms in line['milliseconds']), *(f'{size / 2**20:.1f}' for size in line['bytes']), exponent]
-
-
-def heads(lengths: Sequence[int]) -> list[str]:
-    """The heads of the table."""
-    return ['mixer', 'path', *(f'forward ms {length:,}' for length in lengths),
-            *(f'mixing both ms {length:,}' for length in lengths), *(f'MiB {length:,}' for length in lengths),
-            'exponent']
-
-
-def verdicts(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """What was expected of exponents, and what was found."""
+def findings(records: Sequence[dict]) -> list[tuple[str, str]]:
+    """A verdict and what was expected, with what was measured, for each of EXPECTED."""
     found = []
-    for line in rows:
-        how, bound = EXPECTED.get((line['mixer'], line['path']), (None, None))
-        if how and 'exponent' in line:
-            met = line['exponent'] <= bound if how == 'at most' else line['exponent'] >= bound
-            found.append(f'{"met" if met else "not met"}: {line["mixer"]} on path {line["path"]}: exponent '
-                         f'{line["exponent"]:.2f}, {how} {bound}')
+    for expected in EXPECTED:
+        text = (f'time of {expected.mixer} on path {expected.path} grows with T to the power of {expected.bound} '
+                f'{expected.value} from {GROWTH[0]} to {GROWTH[1]}')
+        exponents = [value for record in records for value in record['exponents'].values()
+                     if (record['mixer'], record['path']) == (expected.mixer, expected.path)
+                     and tuple(entry['length'] for entry in record['forward'][-2:]) == GROWTH]
+        met = None
+        if exponents and None not in exponents:
+            met = all(value <= expected.value if expected.bound == 'at most' else value >= expected.value
+                      for value in exponents)
+            text += f': {exponents[0]:.2f} forward, {exponents[1]:.2f} forward and backward'
+        found.append((VERDICTS[met], text))
     return found
 
 
-def show(rows: Sequence[dict[str, Any]], lengths: Sequence[int]) -> None:
-    """The table and the verdicts, on the console."""
+def header(records: Sequence[dict], direction: str) -> list[str]:
+    """The columns of a table of one direction."""
+    lengths = [entry['length'] for entry in records[0][direction]]
+    growth = ' to '.join(map(str, lengths[-2:])) if len(lengths) > 1 else ''
+    return ['mixer', 'path', *(f'ms, T = {T}' for T in lengths), f'exponent {growth}'.strip(),
+            *(f'MiB, T = {T}' for T in lengths)]
+
+
+def cells(record: dict, direction: str) -> list[str]:
+    """One row of it."""
+    entries, exponent = record[direction], record['exponents'][direction]
+    return [record['mixer'] + ('' if record['causal'] else ' (not causal)'), record['path'],
+            *(f'{entry["milliseconds"]:.2f} (+ {entry["projections"]:.2f})' for entry in entries),
+            '-' if exponent is None else f'{exponent:.2f}',
+            *(f'{sum(entry["bytes"].values()) / 2**20:.1f}' for entry in entries)]
+
+
+def notes(records: Sequence[dict]) -> list[str]:
+    """What a reader of the tables must know."""
+    first = records[0]
+    versions = ', '.join(f'{name} {version}' for name, version in first['versions'].items())
+    return [f'B = {first["batch"]}, D = {first["features"]}, medians of {first["rounds"]} interleaved rounds.',
+            'ms: between projected queries, keys and values and the context before the output projection (+ the '
+            'projections of query, gate and output alone, which were taken off).',
+            'Backward: the gradient of the query and of what in the memory depends on the source.',
+            'MiB: arguments, outputs and temporary buffers by the plan of the compiler; the projections of query, gate '
+            'and output are part of it.',
+            f'{first["machine"]}; {versions}; {first["time"]}.']
+
+
+def markdown(records: Sequence[dict]) -> str:
+    """The tables as text."""
+    parts = ['# Cost of mixers', '\n'.join(f'- {note}' for note in notes(records)), '## Expectations',
+             '\n'.join(f'- {verdict}: {text}' for verdict, text in findings(records))]
+    for direction in DIRECTIONS:
+        names = header(records, direction)
+        lines = [names, ['---', '---', *['---:'] * (len(names) - 2)], *(cells(record, direction) for record in records)]
+        parts += [f'## {_words(direction)}', '\n'.join(f'| {" | ".join(line)} |' for line in lines)]
+    return '\n\n'.join(parts) + '\n'
+
+
+def show(records: Sequence[dict]) -> None:
+    """Prints the tables, and which expectations are met."""
     console = rich.console.Console()
     if not console.is_terminal:
         console.width = 180
-    table = rich.table.Table(*heads(lengths), box=rich.box.SIMPLE_HEAD)
-    for line in rows:
-        table.add_row(*cells(line))
-    console.print(table)
-    for line in verdicts(rows):
-        console.print(line)
+    for direction in DIRECTIONS:
+        table = rich.table.Table(title=_words(direction), title_justify='left', box=rich.box.SIMPLE_HEAD)
+        for number, name in enumerate(header(records, direction)):
+            table.add_column(name, justify='left' if number < 2 else 'right', no_wrap=number < 2)
+        for record in records:
+            table.add_row(*cells(record, direction))
+        console.print(table)
+    for line in (*notes(records), *(f'{verdict}: {text}' for verdict, text in findings(records))):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def markdown(rows: Sequence[dict[str, Any]], lengths: Sequence[int]) -> str:
-    """The same as a page."""
-    said = environment()
-    lines = ['| ' + ' | '.join(heads(lengths)) + ' |', '|' + '---|' * len(heads(lengths)),
-             *('| ' + ' | '.join(cells(line)) + ' |' for line in rows)]
-    return '\n'.join([f'Machine: {said["machine"]}; jax {said["versions"]["jax"]}; width {FEATURES}, 4 heads, one '
-                      'sequence.', '', *lines, '', *(f'- {line}' for line in verdicts(rows))]) + '\n'
+def _words(direction: str) -> str:
+    return direction.replace('_', ' ').capitalize()
 
 
 if __name__ == '__main__':

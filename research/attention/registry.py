@@ -48,8 +48,8 @@ class Variant(NamedTuple):
     #                                           that reads forwards and one that reads backwards; (False,) cannot decode
     fails: tuple[str, ...] = ()             # tasks of experiments/learning that it cannot learn, stated before any run
     open: tuple[str, ...] = ()              # tasks of which nothing was stated; all others it learns
-    demands: Mapping[str, tuple[str, Callable[[Any], bool]]] = types.MappingProxyType({})  # what an option must be for the variant to deserve
-    #                                                             its name: in words, and as a test
+    # What an option must be for the variant to deserve its name: in words, and as a test.
+    demands: Mapping[str, tuple[str, Callable[[Any], bool]]] = types.MappingProxyType({})
 
 
 BOTH = ('cross', 'self')

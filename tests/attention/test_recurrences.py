@@ -130,6 +130,22 @@ def test_pads_change_no_bit_of_what_is_read_or_kept(decays, rate, path):
     assert np.any(reads)
 
 
+@memories
+@pytest.mark.parametrize('chunk', CHUNKS)
+def test_no_gradient_crosses_the_border_of_a_segment_not_even_a_rounding(decays, rate, chunk):
+    query, written = jax.tree.map(lambda leaf: leaf.astype(np.float32) if leaf.dtype == np.float64 else leaf,
+                                  given(decays, rate))
+    direction = normal(V, seed=7).astype(np.float32)
+
+    def along(arrays):
+        reads, _ = recurrences.read(Path('chunked', chunk), query, recurrences.Written(*arrays, PLACES), ())
+        return jnp.sum(reads @ direction, axis=(0, 2))
+    mask = np.tril(np.ones((T, T), bool)) & (SEGMENT[:, :, None] == SEGMENT[:, None]) & (SEGMENT > 0)[:, :, None]
+    for leaf in jax.tree.leaves(jax.jacrev(along)(written[:4])):  # [T, B, S, ...]
+        reached = np.any(np.asarray(leaf).reshape(T, B, T, -1) != 0, axis=-1)
+        assert not np.any(reached & ~np.moveaxis(mask, 1, 0))
+
+
 def test_segments_begin_where_another_one_ends_and_pads_do_not_count():
     new, last = recurrences.begins(PLACES, np.array([1, 0, 3], np.int32))
     np.testing.assert_array_equal(new[0], [True] + [False] * 10)  # position 0, though the segment has the same number

@@ -300,7 +300,8 @@ ORACLES = {
         (PLAIN | {'projection_bias': True}, PLAIN | {'heads': 1, 'head_width': 0},
          *(PLAIN | {'normaliser': name} for name in NORMALISERS if name != 'softmax')), large=LARGE,
         in_self_role=(
-            *(PLAIN | {'head_width': 2, 'heads': 3, 'position': scheme} for scheme in SCHEMES), PLAIN | {'heads': 6, 'key_value_heads': 3, 'head_width': 2, 'position': {'name': 'rotary', 'base': 10.0},
+            *(PLAIN | {'head_width': 2, 'heads': 3, 'position': scheme} for scheme in SCHEMES),
+            PLAIN | {'heads': 6, 'key_value_heads': 3, 'head_width': 2, 'position': {'name': 'rotary', 'base': 10.0},
                      'reach': {'name': 'window', 'width': 3}, 'normaliser': 'learned_sink', 'query_key_norm': 'rms',
                      'softcap': 2.0, 'gate': 'head'},)),
     'multi_query': oracle(key_value_heads=1, heads=3),
