@@ -29,7 +29,7 @@ def test_the_four_steps_of_the_readme_are_enough(tmp_path):
     (tmp_path / 'research/attention/distance.py').write_text(the_class, encoding='utf-8')
     registry = tmp_path / 'research/attention/registry.py'
     oracles = tmp_path / 'tests/attention/oracles/single_head.py'
-    insert(registry, 'from research.attention.controls import FixedContext, Mean, NoAttention\n', the_import)
+    insert(registry, 'from research.attention.differential import Differential\n', the_import)
     insert(registry, '    # one head, one energy\n', the_line)
     insert(tmp_path / 'configs/attention.py', '    # one head, one energy\n', the_options)
     insert(oracles, '    return context, weights[:, None]\n\n\n', the_oracle + '\n\n')

@@ -26,7 +26,7 @@ def dot_energies(query: Array, keys: Array) -> Array:
 def remember_unprojected(source: Array, places: Places, features: int, dtype: Any) -> Memory:
     """The annotations as they are, as keys and as values; raises UserError when they are not as wide as queries."""
     if source.shape[-1] != features:
-        raise UserError(f'an inner product compares annotations of width {source.shape[-1]} with queries of width '
+        raise UserError(f'a dot product compares annotations of width {source.shape[-1]} with queries of width '
                         f"{features}: make encoder and decoder equally wide, or choose 'general'")
     source = source.astype(dtype or source.dtype)
     return Memory(source, source, places)
