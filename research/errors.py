@@ -27,6 +27,13 @@ def one_line_errors(program: str):
         raise SystemExit(2) from None
 
 
+def at_least(low: int, **options: int) -> None:
+    """Raises UserError, naming it, for the first option below `low`."""
+    for option, value in options.items():
+        if value < low:
+            raise UserError(f'{option} is {value}; it must be at least {low}')
+
+
 def nearest(name: object, known: Iterable[str]) -> str:
     """` Did you mean 'additive'?`: the known name most like this one, or all that begin with it; '' where none does."""
     name, known = str(name), tuple(known)

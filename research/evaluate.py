@@ -23,7 +23,7 @@ from research.text.batches import BatchPlan, choose_buckets
 from research.text.corpus import Pair
 from research.text.vocabulary import Vocabulary
 from research.training.checkpoint import Checkpoints
-from research.training.step import measure_step
+from research.training.step import measure_step, summed
 from research.translate import Progress, Translation, Translator, cut, remark_unknown
 
 
@@ -93,10 +93,8 @@ def evaluate(translator: Translator, params: Params, pairs: Sequence[Pair], edge
 def labels_right(run: Run, data: build.Data, pairs: Sequence[Pair]) -> tuple[int, int]:
     """How many labels a model without a source gets right, and how many there are."""
     plan = build.measuring_plan(data, pairs, build.plans(run.config, data))
-    measure = jax.jit(measure_step(run.model, labelled=True))
-    parts = [measure(run.params, plan[index]) for index in range(len(plan))]
-    right, count = (sum(int(part[name]) for part in parts) for name in ('right', 'tokens'))
-    return right, count
+    sums = summed(jax.jit(measure_step(run.model, labelled=True)), run.params, plan)
+    return int(sums['right']), int(sums['tokens'])
 
 
 def right_answers(target: Vocabulary, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:

@@ -33,7 +33,7 @@ from research.training import loop, state
 from research.training import workdir as workdirs
 from research.training.checkpoint import Checkpoints
 from research.training.report import Report
-from research.training.step import Metrics, measure_step, train_step
+from research.training.step import Metrics, measure_step, summed, train_step
 from research.translate import Translator
 
 STOPPED = 75  # exit code after SIGTERM or SIGINT: saved, start again to go on (EX_TEMPFAIL of sysexits.h)
@@ -170,19 +170,14 @@ class Trainer:
 
     def loss(self, params: Params, pairs: Sequence[Pair]) -> float:
         """The cross-entropy of the given right answers, a target token: no dropout, no smoothing."""
-        return self.measure_pairs(params, pairs)['loss']
-
-    def measure_pairs(self, params: Params, pairs: Sequence[Pair]) -> dict[str, float]:
-        """What `measure` says of any pairs of dev or test."""
         self._compile_measure(lambda text: None)
-        return self.measure(params, build.measuring_plan(self.data, pairs, self.plans))
+        return self.measure(params, build.measuring_plan(self.data, pairs, self.plans))['loss']
 
     def measure(self, params: Params, plan: batches.BatchPlan) -> dict[str, float]:
         """Of all batches of a plan in the shapes that a run measures with: `tokens` with a target and, for each of
         them, the `loss` and, of labels, how many are `right`.
         """
-        parts = [self._measure(params, plan[index]) for index in range(len(plan))]
-        sums = {name: sum(float(part[name]) for part in parts) for name in parts[0]}
+        sums = summed(self._measure, params, plan)
         return {name: value if name == 'tokens' else value / sums['tokens'] for name, value in sums.items()}
 
     @functools.cached_property

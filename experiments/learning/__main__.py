@@ -11,7 +11,6 @@ faster.
 """
 
 import argparse
-import json
 import pathlib
 import time
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from typing import Any
 from experiments.learning.tasks import RATES, SEEDS, TUNING_SEED, Case, cases
 from research import build
 from research.errors import DivergedError, UserError, one_line_errors
-from research.study import arms
+from research.study import arms, records
 from research.train import Trainer, environment
 from research.training.report import read_jsonl
 
@@ -46,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f'{case.name}, {case.task}: {number} of {len(chosen[part - 1::parts])}, stated: {case.stated}',
                   flush=True)
             settle(case, workdir, options.steps)
-        table = markdown(everything, recorded(workdir))
+        table = markdown(everything, records.read_lines(workdir / 'results.jsonl'))
         (workdir / 'table.md').write_text(table, encoding='utf-8')
         print(table)
 
@@ -65,7 +64,7 @@ def run(case: Case, rate: float, seed: int, workdir: pathlib.Path, steps: int | 
         'training.steps': steps, 'training.checkpoint_every': steps})
     config = build.with_seed(arms.override(case.config, values), seed)
     digest = build.digest(config)
-    for line in recorded(workdir):
+    for line in records.read_lines(workdir / 'results.jsonl'):
         if line['config'] == digest:
             return line
     folder, begin = workdir / 'runs' / digest, time.time()
@@ -80,29 +79,11 @@ def run(case: Case, rate: float, seed: int, workdir: pathlib.Path, steps: int | 
             'seed': seed, 'steps_to_threshold': min(reached, default=None), 'diverged': diverged,
             'accuracy': max((line['accuracy'] for line in measured), default=0.0),
             'seconds': round(time.time() - begin, 1), 'config': digest, **environment()}
-    with open(workdir / 'results.jsonl', 'a', encoding='utf-8') as file:  # short lines of several processes stay whole
-        file.write('\n' * torn(workdir) + json.dumps(line) + '\n')
+    records.append_line(workdir / 'results.jsonl', line)
     print(f'  rate {rate:g}, seed {seed}: ' + (f'{line["steps_to_threshold"]} steps' if reached else
                                                f'not reached, {100 * line["accuracy"]:.1f} %')
           + f', {line["seconds"]:.0f} s', flush=True)
     return line
-
-
-def recorded(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """The lines of results.jsonl; a line that a kill left half written is none."""
-    path, lines = workdir / 'results.jsonl', []
-    for text in path.read_text(encoding='utf-8').splitlines() if path.is_file() else ():
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            continue
-    return lines
-
-
-def torn(workdir: pathlib.Path) -> bool:
-    """Whether the last line of results.jsonl is half written."""
-    path = workdir / 'results.jsonl'
-    return path.is_file() and not path.read_bytes().endswith(b'\n') and path.stat().st_size > 0
 
 
 def markdown(everything: Sequence[Case], lines: Sequence[dict[str, Any]]) -> str:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from research.attention import single_head
 from research.attention.contract import Attention, Carry, Memory, Read
 from research.attention.normalisers import Normaliser, check
-from research.errors import UserError
+from research.errors import at_least
 from research.shapes import Array, Places
 
 
@@ -44,8 +44,7 @@ class Additive(Attention, kw_only=True):
     normaliser: str
 
     def __post_init__(self):
-        if self.energy_width < 1:
-            raise UserError(f'energy_width is {self.energy_width}; it must be at least 1')
+        at_least(1, energy_width=self.energy_width)
         check(self.normaliser)
         super().__post_init__()
 
@@ -97,8 +96,7 @@ class NormalisedAdditive(Attention, kw_only=True):
     normaliser: str
 
     def __post_init__(self):
-        if self.energy_width < 1:
-            raise UserError(f'energy_width is {self.energy_width}; it must be at least 1')
+        at_least(1, energy_width=self.energy_width)
         check(self.normaliser)
         super().__post_init__()
 

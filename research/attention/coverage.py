@@ -13,7 +13,7 @@ from research.attention.additive import additive_energies
 from research.attention.contract import Attention, Carry, Memory, Read
 from research.attention.masks import readable
 from research.attention.normalisers import NORMALISERS, Normaliser, check
-from research.errors import UserError
+from research.errors import UserError, at_least
 from research.shapes import Array, Places
 
 
@@ -89,8 +89,7 @@ class Coverage(Attention, kw_only=True):
     normaliser: str
 
     def __post_init__(self):
-        if self.energy_width < 1:
-            raise UserError(f'energy_width is {self.energy_width}; it must be at least 1')
+        at_least(1, energy_width=self.energy_width)
         if not 0.0 <= self.penalty_weight < float('inf'):
             raise UserError(f'penalty_weight is {self.penalty_weight}; it must be at least 0.0, and finite')
         check(self.normaliser)

@@ -6,9 +6,10 @@ import jax.numpy as jnp
 
 from research.attention import recurrences
 from research.attention.contract import Attention, Carry, Read
-from research.attention.multi_head import check_heads, width
+from research.attention.multi_head import check_heads, head_projections, width
 from research.attention.recurrences import Written
 from research.attention.retention import log_decay_rate, log_uniform_step
+from research.errors import at_least
 from research.shapes import Array, Places
 
 
@@ -58,16 +59,13 @@ class Delta(Attention, kw_only=True):
 
     def __post_init__(self):
         check_heads(self)
-        recurrences.check_chunk(self)
+        at_least(1, chunk=self.chunk)
         super().__post_init__()
 
     def setup(self):
-        kind, shape = {'use_bias': False, 'dtype': self.dtype}, (self.heads, width(self))
-        self.query_projection = nn.DenseGeneral(shape, **kind)
-        self.key_projection = nn.DenseGeneral(shape, **kind)
-        self.value_projection = nn.DenseGeneral(shape, **kind)
-        self.output_projection = nn.DenseGeneral(self.features, axis=(-2, -1), **kind)
-        self.rate_projection = nn.Dense(self.heads, **kind)
+        self.query_projection, self.key_projection, self.value_projection, self.output_projection = head_projections(
+            self)
+        self.rate_projection = nn.Dense(self.heads, use_bias=False, dtype=self.dtype)
         self.norm = nn.RMSNorm(dtype=self.dtype)
 
     def remember(self, source: Array, places: Places, rng: Array | None = None) -> Written:
@@ -119,17 +117,14 @@ class GatedDelta(Attention, kw_only=True):
 
     def __post_init__(self):
         check_heads(self)
-        recurrences.check_chunk(self)
+        at_least(1, chunk=self.chunk)
         super().__post_init__()
 
     def setup(self):
-        kind, shape = {'use_bias': False, 'dtype': self.dtype}, (self.heads, width(self))
-        self.query_projection = nn.DenseGeneral(shape, **kind)
-        self.key_projection = nn.DenseGeneral(shape, **kind)
-        self.value_projection = nn.DenseGeneral(shape, **kind)
-        self.gate_projection = nn.DenseGeneral(shape, **kind)
-        self.output_projection = nn.DenseGeneral(self.features, axis=(-2, -1), **kind)
-        self.rate_projection = nn.Dense(self.heads, **kind)
+        self.query_projection, self.key_projection, self.value_projection, self.output_projection = head_projections(
+            self)
+        self.gate_projection = nn.DenseGeneral((self.heads, width(self)), use_bias=False, dtype=self.dtype)
+        self.rate_projection = nn.Dense(self.heads, use_bias=False, dtype=self.dtype)
         self.step_projection = nn.Dense(self.heads, dtype=self.dtype, bias_init=log_uniform_step())
         self.log_decay_rate = self.param('log_decay_rate', log_decay_rate, (self.heads,))
         self.norm = nn.RMSNorm(dtype=self.dtype)

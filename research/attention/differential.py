@@ -10,7 +10,7 @@ from research.attention.contract import Attention, Carry, Memory, Read
 from research.attention.masks import readable
 from research.attention.multi_head import attend, check_self_role
 from research.attention.normalisers import Normaliser
-from research.errors import UserError
+from research.errors import UserError, at_least
 from research.shapes import Array, Places
 
 
@@ -48,8 +48,7 @@ class Differential(Attention, kw_only=True):
     head_norm: bool
 
     def __post_init__(self):
-        if self.heads < 1:
-            raise UserError(f'heads is {self.heads}; it must be at least 1')
+        at_least(1, heads=self.heads)
         if self.head_width < 0 or (self.head_width == 0 and self.features % (2 * self.heads)):
             raise UserError(f'head_width is {self.head_width}; it must be at least 1, or 0 where 2 heads ('
                             f'{2 * self.heads}) divide the width {self.features}')

@@ -7,11 +7,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from research.attention import cache, normalisers
+from research.attention import cache, normalisers, recurrences
 from research.attention.cache import Cache
 from research.attention.contract import Attention, Carry, Memory, Read
 from research.attention.masks import readable
-from research.attention.multi_head import attend, check_heads, width
+from research.attention.multi_head import attend, check_heads, head_projections, width
 from research.attention.normalisers import Normaliser
 from research.shapes import Array, Places
 
@@ -30,29 +30,7 @@ class ForgettingCarry(NamedTuple):
 
     cache: Cache        # of Kept, with sums for log_kept
     total: Array        # [B, N]: over the segment of the last position
-    segment: Array      # int32 [B]: of the last position
-
-
-def segment_sums(values: Array, places: Places, total: Array, before: Array) -> Array:
-    """Running sums that begin anew in each segment, so that nothing of another one is in them, not even a rounding.
-
-    Args:
-      values: [B, T, N].
-      places: [B, T] each; segments stand in runs.
-      total: [B, N], the sum so far over the segment of the position before.
-      before: int32 [B], that segment.
-
-    Returns:
-      [B, T, N].
-    """
-    previous = jnp.concatenate([before[:, None], places.segment[:, :-1]], axis=1)
-    goes_on = (places.segment == previous)[..., None]
-
-    def join(left, right):
-        return jnp.where(right[1], left[0] + right[0], right[0]), left[1] & right[1]
-    values = values.at[:, :1].add(jnp.where(goes_on[:, :1], total[:, None], 0.0))
-    goes_on = jnp.broadcast_to(goes_on, values.shape)
-    return jax.lax.associative_scan(join, (values, goes_on), axis=1)[0]
+    segment: Array      # int32 [B]: of the last position that was no pad
 
 
 class Forgetting(Attention, kw_only=True):
@@ -83,14 +61,10 @@ class Forgetting(Attention, kw_only=True):
         super().__post_init__()
 
     def setup(self):
-        N, H = self.heads, width(self)
-        kind = {'use_bias': self.projection_bias, 'dtype': self.dtype}
-        self.query_projection = nn.DenseGeneral((N, H), **kind)
-        self.key_projection = nn.DenseGeneral((N, H), **kind)
-        self.value_projection = nn.DenseGeneral((N, H), **kind)
-        self.gate_projection = nn.Dense(N, dtype=self.dtype)
-        self.output_projection = nn.DenseGeneral(self.features, axis=(-2, -1), **kind)
-        self.normalise = Normaliser(self.normaliser, N)
+        self.query_projection, self.key_projection, self.value_projection, self.output_projection = head_projections(
+            self, bias=self.projection_bias)
+        self.gate_projection = nn.Dense(self.heads, dtype=self.dtype)
+        self.normalise = Normaliser(self.normaliser, self.heads)
 
     def remember(self, source: Array, places: Places, rng: Array | None = None) -> Kept:
         gates = self.gate_projection(source)
@@ -110,9 +84,10 @@ class Forgetting(Attention, kw_only=True):
     def __call__(self, query: Array, memory: Kept, carry: Carry, places: Places, rng: Array | None = None) -> Read:
         """Query [B, T, D] -> context [B, T, D], weights [B, N, T, S]."""
         carried = isinstance(carry, ForgettingCarry)
+        total, segment = (carry.total, carry.segment) if carried else self._nothing(memory)
+        begins, segment = recurrences.begins(memory.places, segment)
         # The queries of a call are the positions that it writes.
-        sums = segment_sums(memory.log_kept, memory.places,
-                            *((carry.total, carry.segment) if carried else self._nothing(memory)))
+        sums = recurrences.running(jnp.add, memory.log_kept, begins, total)[:, 1:]
         memory = memory._replace(log_kept=sums)
         written = carry.cache if carried else ()
         memory, written = cache.readable(memory, written)
@@ -123,7 +98,7 @@ class Forgetting(Attention, kw_only=True):
                                   scale=1.0 / math.sqrt(width(self)), path=self.path, normalise=self.normalise)
         context = cache.nan_past_the_end(context, written)
         return Read(self.output_projection(context), weights,
-                    ForgettingCarry(written, sums[:, -1], places.segment[:, -1]) if carried else ())
+                    ForgettingCarry(written, sums[:, -1], segment) if carried else ())
 
     @nn.nowrap
     def flops(self, queries: int, entries: int, query_width: int, source_width: int) -> float:
@@ -167,13 +142,9 @@ class Selective(Attention, kw_only=True):
         super().__post_init__()
 
     def setup(self):
-        N, H = self.heads, width(self)
-        kind = {'use_bias': self.projection_bias, 'dtype': self.dtype}
-        self.query_projection = nn.DenseGeneral((N, H), **kind)
-        self.key_projection = nn.DenseGeneral((N, H), **kind)
-        self.value_projection = nn.DenseGeneral((N, H), **kind)
-        self.output_projection = nn.DenseGeneral(self.features, axis=(-2, -1), **kind)
-        self.normalise = Normaliser(self.normaliser, N)
+        self.query_projection, self.key_projection, self.value_projection, self.output_projection = head_projections(
+            self, bias=self.projection_bias)
+        self.normalise = Normaliser(self.normaliser, self.heads)
 
     def remember(self, source: Array, places: Places, rng: Array | None = None) -> Memory:
         return Memory(self.key_projection(source), self.value_projection(source), places)

@@ -11,7 +11,7 @@ from research.attention.contract import Attention, Carry, Read
 from research.attention.masks import readable
 from research.attention.multi_head import attend, check_heads, width
 from research.attention.normalisers import Normaliser
-from research.errors import UserError
+from research.errors import UserError, at_least
 from research.shapes import Array, Places
 
 
@@ -52,8 +52,7 @@ class MultiHeadLatent(Attention, kw_only=True):
     def __post_init__(self):
         check_heads(self)
         normalisers.check(self.normaliser)
-        if self.rank < 1:
-            raise UserError(f'rank is {self.rank}; it must be at least 1')
+        at_least(1, rank=self.rank)
         if self.rotary_width < 0 or self.rotary_width % 2:
             raise UserError(f'rotary_width is {self.rotary_width}; it must be even, or 0 for none')
         if self.rotary_width and self.role != 'self':

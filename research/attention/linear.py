@@ -12,9 +12,9 @@ import numpy as np
 from research.attention import cache, recurrences
 from research.attention.contract import Attention, Carry, Read
 from research.attention.masks import readable
-from research.attention.multi_head import check_heads, width
+from research.attention.multi_head import check_heads, head_projections, width
 from research.attention.recurrences import Kept, Written
-from research.errors import UserError, nearest
+from research.errors import UserError, at_least, nearest
 from research.shapes import Array, Places
 
 
@@ -176,26 +176,6 @@ def segment_sums(keys: Features, values: Array, segment: Array, segments: int) -
     return jnp.einsum('bsgn,bsnr,bsnv->bgnrv', shares, keys.vectors, values)
 
 
-def running_highest(values: Array, begins: Array, real: Array, before: Array) -> Array:
-    """The highest value so far of each segment; pads are not seen.
-
-    Args:
-      values: [B, T, N].
-      begins: boolean [B, T], where a segment begins.
-      real: boolean [B, T], what is no pad.
-      before: [B, N], the highest value of the segment of the last position before these.
-
-    Returns:
-      [B, T + 1, N], `before` in front.
-    """
-    def join(left, right):
-        return jnp.where(right[1], right[0], jnp.maximum(left[0], right[0])), left[1] | right[1]
-    values = jnp.where(real[..., None], values, -jnp.inf)
-    values = jnp.concatenate([before[:, None], values], axis=1)
-    begins = jnp.pad(begins, ((0, 0), (1, 0)))[..., None]
-    return jax.lax.associative_scan(join, (values, jnp.broadcast_to(begins, values.shape)), axis=1)[0]
-
-
 class Entries(NamedTuple):
     """Features of keys, and values."""
 
@@ -248,18 +228,12 @@ class Linear(Attention, kw_only=True):
 
     def __post_init__(self):
         check_heads(self)
-        recurrences.check_chunk(self)
-        if self.segments < 1:
-            raise UserError(f'segments is {self.segments}; it must be at least 1')
+        at_least(1, chunk=self.chunk, segments=self.segments)
         super().__post_init__()
 
     def setup(self):
-        kind = {'use_bias': False, 'dtype': self.dtype}
-        shape = (self.heads, width(self))
-        self.query_projection = nn.DenseGeneral(shape, **kind)
-        self.key_projection = nn.DenseGeneral(shape, **kind)
-        self.value_projection = nn.DenseGeneral(shape, **kind)
-        self.output_projection = nn.DenseGeneral(self.features, axis=(-2, -1), **kind)
+        self.query_projection, self.key_projection, self.value_projection, self.output_projection = head_projections(
+            self)
 
     def _features(self, vectors, places):
         """Features of projections [B, T, N, H], in float32 or better; those of pads are those of 0."""
@@ -313,7 +287,8 @@ class Linear(Attention, kw_only=True):
         before = carry if isinstance(carry, RunningSums) else self._nothing(memory)
         begins, _ = recurrences.begins(memory.places, before.kept.segment)
         scale, real = memory.keys.log_scale, memory.places.segment > 0
-        highest = running_highest(scale, begins, real, before.highest)
+        seen = jnp.where(real[..., None], scale, -jnp.inf)  # pads are not
+        highest = recurrences.running(jnp.maximum, seen, begins, before.highest)
         # What is kept is divided by the highest scale, which falls out when it is normalised.
         keys = memory.keys.vectors * jnp.exp(jnp.where(real[..., None], scale - highest[:, 1:], 0.0))[..., None]
         written = Written(keys, memory.values, (highest[:, :-1] - highest[:, 1:])[..., None], None, memory.places)

@@ -9,7 +9,7 @@ from research.attention.contract import Attention, Carry, Memory, Read
 from research.attention.masks import Window, readable
 from research.attention.multiplicative import dot_energies, remember_unprojected
 from research.attention.normalisers import Normaliser, check
-from research.errors import UserError
+from research.errors import UserError, at_least
 from research.shapes import Array, Places
 
 ENERGIES = ('dot', 'general')
@@ -32,8 +32,7 @@ class Location(Attention, kw_only=True):
     normaliser: str
 
     def __post_init__(self):
-        if self.maximum_length < 1:
-            raise UserError(f'maximum_length is {self.maximum_length}; it must be at least 1')
+        at_least(1, maximum_length=self.maximum_length)
         check(self.normaliser)
         super().__post_init__()
 
@@ -87,8 +86,7 @@ class LocalMonotonic(Attention, kw_only=True):
     normaliser: str
 
     def __post_init__(self):
-        if self.window < 0:
-            raise UserError(f'window is {self.window}; it must be at least 0')
+        at_least(0, window=self.window)
         _check(self)
         super().__post_init__()
 
@@ -160,9 +158,7 @@ class LocalPredictive(Attention, kw_only=True):
     normaliser: str
 
     def __post_init__(self):
-        for option, value in (('window', self.window), ('energy_width', self.energy_width)):
-            if value < 1:
-                raise UserError(f'{option} is {value}; it must be at least 1')
+        at_least(1, window=self.window, energy_width=self.energy_width)
         _check(self)
         super().__post_init__()
 

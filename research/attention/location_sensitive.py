@@ -13,7 +13,7 @@ from research.attention.contract import Attention, Carry, Memory, Read
 from research.attention.coverage import as_function, one_by_one
 from research.attention.masks import readable
 from research.attention.normalisers import Normaliser, check
-from research.errors import UserError
+from research.errors import UserError, at_least
 from research.shapes import Array, Places
 
 
@@ -98,9 +98,7 @@ class LocationSensitive(Attention, kw_only=True):
     normaliser: str
 
     def __post_init__(self):
-        for option, value in (('energy_width', self.energy_width), ('filters', self.filters)):
-            if value < 1:
-                raise UserError(f'{option} is {value}; it must be at least 1')
+        at_least(1, energy_width=self.energy_width, filters=self.filters)
         if self.width < 1 or self.width % 2 == 0:
             raise UserError(f'width is {self.width}; it must be odd, and at least 1')
         check(self.normaliser)

@@ -11,7 +11,7 @@ from research.attention.additive import additive_energies, normalised
 from research.attention.contract import Attention, Carry, Memory, Read
 from research.attention.coverage import one_by_one
 from research.attention.masks import readable
-from research.errors import UserError
+from research.errors import UserError, at_least
 from research.shapes import Array, Places
 
 MODES = ('soft', 'hard')
@@ -86,8 +86,7 @@ class Monotonic(Attention, kw_only=True):
     noise: float
 
     def __post_init__(self):
-        if self.energy_width < 1:
-            raise UserError(f'energy_width is {self.energy_width}; it must be at least 1')
+        at_least(1, energy_width=self.energy_width)
         if self.mode not in MODES:
             raise UserError(f'mode is {self.mode!r}; it must be one of {", ".join(MODES)}')
         if not 0.0 <= self.noise < float('inf'):

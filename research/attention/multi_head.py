@@ -1,5 +1,6 @@
 """Several heads, each with its own projections: the attention of Transformers, for recurrent decoders too."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from research.attention.contract import Attention, Carry, Memory, Read
 from research.attention.masks import readable
 from research.attention.normalise import softmax
 from research.attention.normalisers import NORMALISERS, Normaliser
-from research.errors import UserError
+from research.errors import UserError, at_least
 from research.shapes import Array, Places
 
 PATHS = ('explicit', 'xla', 'cudnn', 'chunked')
@@ -268,20 +269,18 @@ class MultiHeadDot(Attention, kw_only=True):
 
     def setup(self):
         N, K, H = self.heads, self.key_value_heads or self.heads, width(self)
-        kind = {'use_bias': self.projection_bias, 'dtype': self.dtype}
-        self.query_projection = nn.DenseGeneral((N, H), **kind)
-        self.key_projection = nn.DenseGeneral((K, H), **kind)
-        self.value_projection = nn.DenseGeneral((K, H), **kind)
-        self.output_projection = nn.DenseGeneral(self.features, axis=(-2, -1), **kind)
+        self.query_projection, self.key_projection, self.value_projection, self.output_projection = head_projections(
+            self, K, self.projection_bias)
         self.normalise = Normaliser(self.normaliser, N)
         self.scheme = self.position.make(N, H, self.causal)
         if self.query_key_norm in ('rms', 'layer'):
-            norm = {'rms': nn.RMSNorm, 'layer': _LayerNorm}[self.query_key_norm]
+            norm = {'rms': nn.RMSNorm, 'layer': functools.partial(nn.LayerNorm, use_bias=False)}[self.query_key_norm]
             self.query_norm, self.key_norm = norm(dtype=self.dtype), norm(dtype=self.dtype)
         elif self.query_key_norm == 'unit':
             self.scale = self.param('scale', nn.initializers.constant(math.sqrt(H)), ())
         if self.gate != 'none':
-            self.gate_projection = nn.DenseGeneral((N, 1 if self.gate == 'head' else H), **kind)
+            self.gate_projection = nn.DenseGeneral((N, 1 if self.gate == 'head' else H), use_bias=self.projection_bias,
+                                                   dtype=self.dtype)
 
     def remember(self, source: Array, places: Places, rng: Array | None = None) -> Memory:
         keys = self.key_projection(source)
@@ -347,15 +346,24 @@ class MultiHeadDot(Attention, kw_only=True):
                 + self.position.make(N, H, self.causal).flops(queries, entries))
 
 
-class _LayerNorm(nn.LayerNorm):
-    """Layer normalisation that learns factors and no bias."""
-
-    use_bias: bool = False
-
-
 def _unit(vectors: Array) -> Array:
     """Each vector of the last axis divided by its length."""
     return vectors * jax.lax.rsqrt(jnp.sum(vectors**2, axis=-1, keepdims=True) + 1e-6)
+
+
+def head_projections(attention: Any, key_value_heads: int | None = None,
+                     bias: bool = False) -> tuple[nn.Module, nn.Module, nn.Module, nn.Module]:
+    """Makes W_Q, W_K and W_V, to heads of one width, and W_O, from all heads back to D.
+
+    Args:
+      attention: has features, heads, head_width and dtype.
+      key_value_heads: K; None = N.
+      bias: whether they add one.
+    """
+    kind, H = {'use_bias': bias, 'dtype': attention.dtype}, width(attention)
+    K = attention.heads if key_value_heads is None else key_value_heads
+    return (*(nn.DenseGeneral((heads, H), **kind) for heads in (attention.heads, K, K)),
+            nn.DenseGeneral(attention.features, axis=(-2, -1), **kind))
 
 
 def width(attention: Any) -> int:
@@ -365,8 +373,7 @@ def width(attention: Any) -> int:
 
 def check_heads(attention: Any) -> None:
     """Raises UserError when the options heads and head_width do not fit the features."""
-    if attention.heads < 1:
-        raise UserError(f'heads is {attention.heads}; it must be at least 1')
+    at_least(1, heads=attention.heads)
     if attention.head_width < 0:
         raise UserError(f'head_width is {attention.head_width}; it must be at least 1, or 0 for features / heads')
     if attention.head_width == 0 and attention.features % attention.heads:

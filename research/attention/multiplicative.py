@@ -10,7 +10,7 @@ from research.attention import single_head
 from research.attention.additive import additive_energies
 from research.attention.contract import Attention, Carry, Memory, Read
 from research.attention.normalisers import Normaliser, check
-from research.errors import UserError
+from research.errors import UserError, at_least
 from research.shapes import Array, Places
 
 SCALES = ('width', 'learned')
@@ -162,8 +162,7 @@ class Concat(Attention, kw_only=True):
     normaliser: str
 
     def __post_init__(self):
-        if self.energy_width < 1:
-            raise UserError(f'energy_width is {self.energy_width}; it must be at least 1')
+        at_least(1, energy_width=self.energy_width)
         if self.source_projection not in SOURCE_PROJECTIONS:
             raise UserError(f'source_projection is {self.source_projection!r}; it must be one of '
                             f'{", ".join(SOURCE_PROJECTIONS)}')

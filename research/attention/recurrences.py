@@ -14,13 +14,13 @@ Padding writes nothing and lets nothing decay; where a segment begins, everythin
                                              . . . . #
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from research.attention.contract import Carry
-from research.errors import UserError
 from research.shapes import Array, Places
 
 PATHS = ('explicit', 'chunked')
@@ -58,6 +58,25 @@ def begins(places: Places, before: Array) -> tuple[Array, Array]:
     last = jnp.take_along_axis(segment, jax.lax.cummax(index, axis=1), axis=1)
     new = (places.segment != last[:, :-1]) | (places.position == 0)
     return (places.segment > 0) & new, last[:, -1]
+
+
+def running(join: Callable[[Array, Array], Array], values: Array, begins: Array, before: Array) -> Array:
+    """What `join`, a sum or a maximum, makes of the values so far of each segment, and of no other: not a rounding.
+
+    Args:
+      join: associative.
+      values: [B, T, N].
+      begins: boolean [B, T], where a segment begins.
+      before: [B, N], what it made of the segment of the last position before these.
+
+    Returns:
+      [B, T + 1, N], `before` in front.
+    """
+    def stretch(left, right):
+        return jnp.where(right[1], right[0], join(left[0], right[0])), left[1] | right[1]
+    values = jnp.concatenate([before[:, None], values], axis=1)
+    begins = jnp.pad(begins, ((0, 0), (1, 0)))[..., None]
+    return jax.lax.associative_scan(stretch, (values, jnp.broadcast_to(begins, values.shape)), axis=1)[0]
 
 
 def recurrent(query: Array, keys: Array, values: Array, log_decay: Array, begins: Array, memory: Array,
@@ -214,9 +233,3 @@ def flops(attention: Any, length: int, key_width: int, value_width: int, rate: b
         length = -(-length // C) * C
         each += (1 + rate) * C * (key_width + value_width) - rate * C * value_width // 2  # a triangle is half a square
     return 2.0 * attention.heads * length * each
-
-
-def check_chunk(attention: Any) -> None:
-    """Raises UserError when the option chunk is out of range."""
-    if attention.chunk < 1:
-        raise UserError(f'chunk is {attention.chunk}; it must be at least 1')

@@ -10,9 +10,9 @@ import numpy as np
 
 from research.attention import positions, recurrences
 from research.attention.contract import Attention, Carry, Read
-from research.attention.multi_head import check_heads, width
+from research.attention.multi_head import check_heads, head_projections, width
 from research.attention.recurrences import Written
-from research.errors import UserError
+from research.errors import UserError, at_least
 from research.shapes import Array, Places
 
 TEMPERATURE = 16.0  # a root that keeps gates near 1, so that memories last
@@ -53,7 +53,7 @@ class Retention(Attention, kw_only=True):
 
     def __post_init__(self):
         check_heads(self)
-        recurrences.check_chunk(self)
+        at_least(1, chunk=self.chunk)
         if width(self) % 2:
             raise UserError(f'positions turn pairs, so heads need an even width, not {width(self)}')
         if not 0.0 < self.base < math.inf:
@@ -62,11 +62,9 @@ class Retention(Attention, kw_only=True):
 
     def setup(self):
         kind, shape = {'use_bias': False, 'dtype': self.dtype}, (self.heads, width(self))
-        self.query_projection = nn.DenseGeneral(shape, **kind)
-        self.key_projection = nn.DenseGeneral(shape, **kind)
-        self.value_projection = nn.DenseGeneral(shape, **kind)
+        self.query_projection, self.key_projection, self.value_projection, self.output_projection = head_projections(
+            self)
         self.gate_projection = nn.DenseGeneral(shape, **kind)
-        self.output_projection = nn.DenseGeneral(self.features, axis=(-2, -1), **kind)
         self.norm = nn.RMSNorm(dtype=self.dtype)
 
     def remember(self, source: Array, places: Places, rng: Array | None = None) -> Written:
@@ -119,18 +117,14 @@ class GatedLinear(Attention, kw_only=True):
 
     def __post_init__(self):
         check_heads(self)
-        recurrences.check_chunk(self)
-        if self.rank < 1:
-            raise UserError(f'rank is {self.rank}; it must be at least 1')
+        at_least(1, chunk=self.chunk, rank=self.rank)
         super().__post_init__()
 
     def setup(self):
         kind, shape = {'use_bias': False, 'dtype': self.dtype}, (self.heads, width(self))
-        self.query_projection = nn.DenseGeneral(shape, **kind)
-        self.key_projection = nn.DenseGeneral(shape, **kind)
-        self.value_projection = nn.DenseGeneral(shape, **kind)
+        self.query_projection, self.key_projection, self.value_projection, self.output_projection = head_projections(
+            self)
         self.gate_projection = nn.DenseGeneral(shape, **kind)
-        self.output_projection = nn.DenseGeneral(self.features, axis=(-2, -1), **kind)
         self.decay_down = nn.Dense(self.rank, **kind)
         self.decay_up = nn.DenseGeneral(shape, dtype=self.dtype)
         self.norm = nn.RMSNorm(dtype=self.dtype)
@@ -210,9 +204,7 @@ class StateSpace(Attention, kw_only=True):
 
     def __post_init__(self):
         check_heads(self)
-        recurrences.check_chunk(self)
-        if self.state_width < 1:
-            raise UserError(f'state_width is {self.state_width}; it must be at least 1')
+        at_least(1, chunk=self.chunk, state_width=self.state_width)
         super().__post_init__()
 
     def setup(self):

@@ -9,15 +9,14 @@ from research.attention.contract import Attention, Carry, Memory, Read
 from research.attention.masks import readable
 from research.attention.multi_head import check_heads, width
 from research.attention.normalisers import Normaliser
-from research.errors import UserError
+from research.errors import UserError, at_least
 from research.shapes import Array, Places
 
 
 def _check(attention):
     check_heads(attention)
     normalisers.check(attention.normaliser)
-    if attention.maximum_length < 1:
-        raise UserError(f'maximum_length is {attention.maximum_length}; it must be at least 1')
+    at_least(1, maximum_length=attention.maximum_length)
 
 
 def _check_length(attention, length):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from research.attention import cache, masks, normalisers, schemes
 from research.attention.contract import Attention, Carry, Memory, Read
 from research.attention.masks import readable
-from research.attention.multi_head import attend, check_heads, check_self_role, width
+from research.attention.multi_head import attend, check_heads, check_self_role, head_projections, width
 from research.attention.normalisers import Normaliser
 from research.shapes import Array, Places
 
@@ -52,11 +52,8 @@ class TalkingHeads(Attention, kw_only=True):
 
     def setup(self):
         N, H = self.heads, width(self)
-        kind = {'use_bias': self.projection_bias, 'dtype': self.dtype}
-        self.query_projection = nn.DenseGeneral((N, H), **kind)
-        self.key_projection = nn.DenseGeneral((N, H), **kind)
-        self.value_projection = nn.DenseGeneral((N, H), **kind)
-        self.output_projection = nn.DenseGeneral(self.features, axis=(-2, -1), **kind)
+        self.query_projection, self.key_projection, self.value_projection, self.output_projection = head_projections(
+            self, bias=self.projection_bias)
         self.normalise = Normaliser(self.normaliser, N)
         self.scheme = self.position.make(N, H, self.causal)
         self.before = self.param('before', identity, (N, N))

@@ -94,6 +94,11 @@ def append(path: str | os.PathLike, record: dict) -> None:
     fault = next(_faults(record), None)
     if fault:
         raise ValueError(f'A record that nobody could read again: {fault}.')
+    append_line(path, record)
+
+
+def append_line(path: str | os.PathLike, record: dict) -> None:
+    """`append` of a record of any schema."""
     line = json.dumps(record, allow_nan=False).encode() + b'\n'
     try:
         with open(path, 'ab+') as file:
@@ -118,6 +123,21 @@ def read(path: str | os.PathLike) -> list[dict]:
     Raises:
       UserError: a line is damaged, or the same run stands there twice; the message names file and line.
     """
+    records, seen = read_lines(path), {}
+    for number, record in enumerate(records, 1):
+        fault = next(_faults(record), None)
+        if fault:
+            raise UserError(f'{path}:{number}: {fault}. Restore or delete the line.')
+        run = tuple(record[name] for name in ('study', 'task', 'profile', 'arm', 'seed', 'run'))
+        if run in seen:
+            raise UserError(f'{path}:{number}: arm {record["arm"]!r} seed {record["seed"]} stands already in line '
+                            f'{seen[run]}: a run counts once, delete one of the two.')
+        seen[run] = number
+    return records
+
+
+def read_lines(path: str | os.PathLike) -> list[dict]:
+    """`read` of records of any schema."""
     try:
         with open(path, 'rb') as file:
             *lines, tail = file.read().split(b'\n')
@@ -130,21 +150,12 @@ def read(path: str | os.PathLike) -> list[dict]:
               file=sys.stderr)
     elif tail:
         lines.append(tail)
-    records, seen = [], {}
+    records = []
     for number, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
+            records.append(json.loads(line))
         except ValueError as error:
             raise UserError(f'{path}:{number}: not one JSON object: {error}. Restore or delete the line.') from error
-        fault = next(_faults(record), None)
-        if fault:
-            raise UserError(f'{path}:{number}: {fault}. Restore or delete the line.')
-        run = tuple(record[name] for name in ('study', 'task', 'profile', 'arm', 'seed', 'run'))
-        if run in seen:
-            raise UserError(f'{path}:{number}: arm {record["arm"]!r} seed {record["seed"]} stands already in line '
-                            f'{seen[run]}: a run counts once, delete one of the two.')
-        seen[run] = number
-        records.append(record)
     return records
 
 

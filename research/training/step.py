@@ -1,6 +1,6 @@
 """One update, and one measurement, as pure functions of a state and a batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -65,3 +65,10 @@ def measure_step(model: contract.EncoderDecoder, *, chunk: int = 4096,
         right = {'right': right_answers(decoded.hidden, logits, batch.targets, asked(batch), chunk=chunk)}
         return {'loss': total, 'tokens': count, **(right if labelled else {})}
     return measure
+
+
+def summed(measure: Callable[[contract.Params, Batch], Metrics], params: contract.Params,
+           batches: Sequence[Batch]) -> dict[str, float]:
+    """What a measurement says of all batches together: each of its numbers, summed."""
+    parts = [measure(params, batches[index]) for index in range(len(batches))]
+    return {name: sum(float(part[name]) for part in parts) for name in parts[0]}

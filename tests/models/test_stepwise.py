@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -69,7 +68,6 @@ def allowed(config):
     return True
 
 
-@pytest.mark.slow  # until it has been timed
 @given(configs().filter(allowed))
 @settings(max_examples=20, deadline=None, derandomize=True, database=None)
 def test_step_by_step_is_teacher_forcing_for_whatever_the_registry_allows(config):

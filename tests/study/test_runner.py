@@ -59,7 +59,8 @@ def test_every_arm_runs_with_every_seed_and_is_recorded(finished):
         assert (line['alignment'] is None) == (line['arm'] == 'none')
         assert (line['examples'][0]['weights'] is None) == (line['arm'] == 'none')
     assert [line['seconds']['compile'] > 1 for line in lines(folder)] == [True, False] * 2  # once an arm
-    assert lines(folder)[0]['changes'] == {'decoder.reader.energy_width': None, 'decoder.reader.name': 'none'}
+    assert lines(folder)[0]['changes'] == {'decoder.reader.energy_width': None, 'decoder.reader.name': 'none',
+                                            'decoder.reader.normaliser': None}
 
 
 def test_seeds_are_paired_and_different(study):
