@@ -437,10 +437,10 @@ def _context_width(reader: Any, source_width: int) -> int:
 # ------------------------------------------------------------------------------------------------ training and decoding
 
 def optimiser(config: Config) -> optax.GradientTransformation:
-    """Adam with the config's schedule."""
+    """Adam with the config's schedule, which has its highest value at 1: the rate is part of the state."""
     section = config.training
-    rate = optimisers.schedule(section.schedule, section.learning_rate, section.warmup, section.steps)
-    return optimisers.adam(rate, b1=section.b1, b2=section.b2, epsilon=section.epsilon, clip=section.clip)
+    schedule = optimisers.schedule(section.schedule, 1.0, section.warmup, section.steps)
+    return optimisers.adam(schedule, b1=section.b1, b2=section.b2, epsilon=section.epsilon, clip=section.clip)
 
 
 def loss_options(config: Config) -> dict[str, Any]:
@@ -479,10 +479,22 @@ def seed(config: Config) -> int:
     return config.seed
 
 
+def rate(config: Config) -> float:
+    """The highest learning rate."""
+    return config.training.learning_rate
+
+
 def with_seed(config: Config, seed: int) -> Config:
     """The same config with another seed."""
     config = config.copy_and_resolve_references()
     config.seed = seed
+    return config
+
+
+def with_rate(config: Config, rate: float) -> Config:
+    """The same config with another learning rate."""
+    config = config.copy_and_resolve_references()
+    config.training.learning_rate = rate
     return config
 
 

@@ -75,7 +75,7 @@ class Stopped(SystemExit):
 
 
 class Trainer:
-    """One config's data, model and programs; runs any number of seeds with the same programs.
+    """One config's data, model and programs; runs any number of seeds and learning rates with the same programs.
 
     Args of the constructor:
       config: an experiment.
@@ -105,7 +105,8 @@ class Trainer:
     @functools.cached_property
     def example(self) -> Saved:
         """Shapes and dtypes of what a checkpoint holds."""
-        return Saved(jax.eval_shape(self._begin, np.uint32(0)), Best(np.float32(-1), np.float32(0), np.int32(0)))
+        return Saved(jax.eval_shape(self._begin, np.uint32(0), np.float32(0)),
+                     Best(np.float32(-1), np.float32(0), np.int32(0)))
 
     def program_count(self) -> dict[str, int]:
         """How many programs a run compiles, by what they do."""
@@ -122,7 +123,7 @@ class Trainer:
         if self._update is None:
             begin = time.perf_counter()
             progress('compiling the program to start')
-            self._start = jax.jit(self._begin).lower(np.uint32(0)).compile()
+            self._start = jax.jit(self._begin).lower(np.uint32(0), np.float32(0)).compile()
             self._update = loop.Programs(
                 train_step(self.model, self.optimiser, **build.loss_options(self.config)), self.example.state,
                 self.plans.train.shapes, purpose='train', donate=True, progress=progress)
@@ -132,14 +133,15 @@ class Trainer:
             self.compile_seconds += time.perf_counter() - begin
             progress(f'compiled {self.programs_compiled()} programs in {self.compile_seconds:.1f} s')
 
-    def run(self, workdir: str | pathlib.Path, seed: int | None = None, console: bool = True,
-            enough: float | None = None) -> Outcome:
-        """Trains with one seed in a work directory of its own, from where it stopped there.
+    def run(self, workdir: str | pathlib.Path, seed: int | None = None, rate: float | None = None,
+            console: bool = True, enough: float | None = None) -> Outcome:
+        """Trains with one seed and learning rate in a work directory of its own, from where it stopped there.
 
         `enough` is an accuracy on dev: the run ends with the first measurement that reaches it, without a checkpoint.
         """
         workdir = pathlib.Path(workdir)
         config = self.config if seed is None else build.with_seed(self.config, seed)
+        config = config if rate is None else build.with_rate(config, rate)
         plan, identity = self.plans.train.with_seed(build.seed(config)), build.identity(
             config, self.data.source, self.data.target)
         latest = Checkpoints(workdir / 'checkpoints', keep=2, identity=identity)
@@ -156,7 +158,8 @@ class Trainer:
             best = self.example.best if found is None else found[1].best
             if found is None or found[0] < self.loop.steps:
                 self.compile(functools.partial(say_unless_stopped, report, signals))
-                now = self._start(np.uint32(build.seed(config))) if found is None else found[1].state
+                now = found[1].state if found is not None else self._start(
+                    np.uint32(build.seed(config)), np.float32(build.rate(config)))
                 del found  # the first update takes the state's memory
                 reporting = Reporting(report, self.loop.report_every)
                 measuring = Measuring(self, report, reporting, kept, best, enough)
@@ -202,8 +205,8 @@ class Trainer:
                 f'{sum(programs.values())} programs to compile: '
                 + ', '.join(f'{count} to {name}' for name, count in programs.items()))
 
-    def _begin(self, seed: Any) -> state.State:
-        return state.start(self.model, self.optimiser, jax.random.key(seed),
+    def _begin(self, seed: Any, rate: Any) -> state.State:
+        return state.start(self.model, self.optimiser, jax.random.key(seed), rate,
                            loop.blank_batch(*self.plans.train.shapes[0]))
 
     def _compile_measure(self, progress: Callable[[str], None]) -> None:

@@ -85,6 +85,7 @@ def test_every_key_is_read_and_only_by_build(name, words, tmp_path):
     build.decoding(recorder)
     build.length_edges(recorder)
     build.seed(recorder)
+    build.rate(recorder)
     model = build.model(recorder, 10, 12)
     build.abstract_params(model)  # readers, mixers and cells are made here
     assert set(flat(config)) - seen == set(), 'keys that nothing reads'

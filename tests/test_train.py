@@ -48,7 +48,8 @@ def test_as_many_programs_are_compiled_as_are_announced_and_none_after_the_first
         capsys.readouterr().err
     assert first == [announced]
     assert len(COMPILES) == announced == trainer.programs_compiled()
-    trainer.run(tmp_path / 'another', seed=5, console=False)
+    trainer.run(tmp_path / 'another', seed=5, rate=1e-4, console=False)
+    assert json.loads((tmp_path / 'another' / 'config.json').read_text())['training']['learning_rate'] == 1e-4
     trainer.run(tmp_path / 'run', console=False)
     assert len(COMPILES) == announced
 

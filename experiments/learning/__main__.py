@@ -11,9 +11,10 @@ faster.
 """
 
 import argparse
+import functools
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from experiments.learning.tasks import RATES, SEEDS, TUNING_SEED, Case, cases
@@ -52,24 +53,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def settle(case: Case, workdir: pathlib.Path, steps: int | None = None) -> None:
     """Runs what is missing of a case: the rates, then the seeds with the best of them."""
-    tried = [run(case, rate, TUNING_SEED, workdir, steps) for rate in RATES]
+    config = arms.override(case.config, {} if steps is None else {
+        'training.steps': steps, 'training.checkpoint_every': steps})
+    make = functools.cache(lambda: Trainer(config))  # one set of programs for all rates and seeds, if any is to run
+    tried = [run(case, config, make, rate, TUNING_SEED, workdir) for rate in RATES]
     best = min(tried, key=lambda line: (line['steps_to_threshold'] or float('inf'), -line['accuracy']))
     for seed in SEEDS:
-        run(case, best['rate'], seed, workdir, steps)
+        run(case, config, make, best['rate'], seed, workdir)
 
 
-def run(case: Case, rate: float, seed: int, workdir: pathlib.Path, steps: int | None) -> dict[str, Any]:
+def run(case: Case, config: Any, make: Callable[[], Trainer], rate: float, seed: int,
+        workdir: pathlib.Path) -> dict[str, Any]:
     """One run, or the line of results.jsonl that it has already."""
-    values = {'training.learning_rate': rate} | ({} if steps is None else {
-        'training.steps': steps, 'training.checkpoint_every': steps})
-    config = build.with_seed(arms.override(case.config, values), seed)
-    digest = build.digest(config)
+    digest = build.digest(build.with_rate(build.with_seed(config, seed), rate))
     for line in records.read_lines(workdir / 'results.jsonl'):
         if line['config'] == digest:
             return line
     folder, begin = workdir / 'runs' / digest, time.time()
     try:
-        Trainer(config).run(folder, console=False, enough=case.threshold)
+        make().run(folder, seed, rate, console=False, enough=case.threshold)
         diverged = False
     except DivergedError:
         diverged = True

@@ -17,10 +17,12 @@ class State(NamedTuple):
     params: Any      # a nested dict of float32 arrays
     optimiser: Any   # optax's state
     rng: Array       # a key, never advanced: step k uses fold_in(rng, k), so nothing half-used is ever stored
+    rate: Array      # float32 []: the highest learning rate; a value, so that one program serves every rate
 
 
-def start(model: contract.EncoderDecoder, optimiser: optax.GradientTransformation, rng: Array, batch: Batch) -> State:
+def start(model: contract.EncoderDecoder, optimiser: optax.GradientTransformation, rng: Array, rate: Array,
+          batch: Batch) -> State:
     """Makes the state before the first step from one key; only the shapes of `batch` matter."""
     init_rng, train_rng = jax.random.split(rng)
     params = contract.init(model, init_rng, batch)
-    return State(jnp.zeros((), jnp.int32), params, optimiser.init(params), train_rng)
+    return State(jnp.zeros((), jnp.int32), params, optimiser.init(params), train_rng, jnp.float32(rate))

@@ -19,7 +19,8 @@ def train_step(model: contract.EncoderDecoder, optimiser: optax.GradientTransfor
     """Makes the pure function (state, batch) -> (state, metrics) of one update.
 
     The gradient is that of the summed loss over real tokens divided by their count, so neither padding nor the size of
-    a bucket changes it. Dropout at step k uses fold_in(state.rng, k).
+    a bucket changes it. The optimiser's update is multiplied by `state.rate`. Dropout at step k uses
+    fold_in(state.rng, k).
 
     Metrics, scalars: `loss` (a token, with smoothing and penalties), `tokens` (real targets), `gradient_norm` (before
     clipping).
@@ -38,9 +39,9 @@ def train_step(model: contract.EncoderDecoder, optimiser: optax.GradientTransfor
 
         (value, count), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
         updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = optax.apply_updates(state.params, optax.tree.scale(state.rate, updates))
         metrics = {'loss': value, 'tokens': count, 'gradient_norm': optax.tree.norm(gradient)}
-        return State(state.step + 1, params, optimiser_state, state.rng), metrics
+        return State(state.step + 1, params, optimiser_state, state.rng, state.rate), metrics
     return step
 
 

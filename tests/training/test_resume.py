@@ -140,7 +140,8 @@ def test_sigterm_saves_the_step_at_which_the_run_stops(tmp_path):
     stopped = int(re.search(r'at step (\d+); start again to go on', rest)[1])
     trainer = train.Trainer(arms.override(config('additive'), changes))
     trainer.compile(lambda text: None)
-    state, plan = trainer._start(np.uint32(trainer.config.seed)), trainer.plans.train
+    state = trainer._start(np.uint32(build.seed(trainer.config)), np.float32(build.rate(trainer.config)))
+    plan = trainer.plans.train
     for k in range(stopped):
         state, _ = trainer._update(state, plan[k])
     found = saved(trainer, tmp_path / 'run', stopped)

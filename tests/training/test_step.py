@@ -27,7 +27,7 @@ def parts(**changes):
     model = build.model(config, SOURCE, TARGET)
     optimiser = build.optimiser(config)
     make = jax.jit(functools.partial(state.start, model, optimiser, batch=loop.blank_batch(2, 3, 3)))
-    return model, optimiser, make(jax.random.key(0))
+    return model, optimiser, make(jax.random.key(0), rate=np.float32(build.rate(config)))
 
 
 def padded(rows, S, T, lengths):
@@ -71,6 +71,18 @@ def test_dropout_follows_the_step_and_the_key_of_the_state_alone():
     assert other != losses[0]
 
 
+def test_an_update_is_proportional_to_the_rate_which_is_a_value_of_the_state():
+    model, optimiser, start = parts()
+    step, batch = jax.jit(train_step(model, optimiser)), padded(3, 4, 5, LENGTHS)
+    one, two = (step(start._replace(rate=np.float32(rate)), batch)[0] for rate in (1e-2, 2e-2))
+    assert step._cache_size() == 1
+    for begin, near, far in zip(*(jax.tree.leaves(found.params) for found in (start, one, two)), strict=True):
+        np.testing.assert_allclose(far - begin, 2 * (near - begin), rtol=1e-3, atol=1e-6)
+    moved = max(float(abs(near - begin).max()) for begin, near in zip(
+        *(jax.tree.leaves(found.params) for found in (start, one)), strict=True))
+    assert moved == pytest.approx(1e-2 / 2, rel=1e-3)  # Adam's first step is the rate itself, here half way warmed up
+
+
 def test_a_step_is_compiled_once_a_shape_and_refuses_any_other():
     model, optimiser, start = parts()
     said = []
@@ -96,7 +108,7 @@ def test_the_loop_goes_on_from_the_state_and_says_when_the_data_ends():
 
     def step(state, batch):
         return state._replace(step=state.step + 1), {'batch': batch}
-    begin = state.State(np.int32(2), None, None, None)
+    begin = state.State(np.int32(2), None, None, None, None)
     last = loop.train(begin, 'cdefgh', step, 5, [lambda *seen: calls.append((seen[0], seen[2]['batch']))])
     assert calls == [(3, 'c'), (4, 'd'), (5, 'e')]
     assert int(last.step) == 5
