@@ -151,10 +151,10 @@ def _chunked(query, keys, values, mask, bias, scale, softcap, sink):
 
 
 class Blocks:
-    """A sequence cut into blocks of C positions that stand in the batch, each beside its neighbours.
+    """A sequence cut into blocks of C positions, each beside its neighbours.
 
     With a window of C positions a query reads its own block, the one before and, unless causal, the one behind: the
-    same attention over B ceil(T / C) short rows, whose cost grows with T x C instead of T x T. Positions of a segment
+    same attention over ceil(T / C) short rows, whose cost grows with T x C instead of T x T. Positions of a segment
     must stand side by side.
 
         T = 6, C = 2, causal:   queries 0 1 | 2 3 | 4 5      keys - - 0 1 | 0 1 2 3 | 2 3 4 5
@@ -165,25 +165,26 @@ class Blocks:
         self.width, self.causal = width, causal
 
     def queries(self, array: Array) -> Array:
-        """[B, T, ...] -> [B x blocks, C, ...]; the last block is filled with zeros."""
+        """[B, T, ...] -> [blocks, B, C, ...]; the last block is filled with zeros."""
         B, T = array.shape[:2]
         count = -(-T // self.width)
         array = jnp.pad(array, ((0, 0), (0, count * self.width - T)) + ((0, 0),) * (array.ndim - 2))
-        return array.reshape(B * count, self.width, *array.shape[2:])
+        return jnp.moveaxis(array.reshape(B, count, self.width, *array.shape[2:]), 1, 0)
 
     def keys(self, array: Array) -> Array:
-        """[B, T, ...] -> [B x blocks, 2 C or 3 C, ...]: each block behind its neighbour, and before the next one."""
+        """[B, T, ...] -> [blocks, B, 2 C or 3 C, ...]: each block behind its neighbour, and before the next one."""
         B, T = array.shape[:2]
         count, sides = -(-T // self.width), (1, 0 if self.causal else 1)
         widths = (sides[0] * self.width, count * self.width - T + sides[1] * self.width)
         array = jnp.pad(array, ((0, 0), widths) + ((0, 0),) * (array.ndim - 2))
         array = array.reshape(B, count + sum(sides), self.width, *array.shape[2:])
         array = jnp.concatenate([array[:, shift:shift + count] for shift in range(sum(sides) + 1)], axis=2)
-        return array.reshape(B * count, -1, *array.shape[3:])
+        return jnp.moveaxis(array, 1, 0)
 
     def whole(self, array: Array, like: Array) -> Array:
-        """[B x blocks, C, ...] -> [B, T, ...], T that of `like`."""
-        return array.reshape(like.shape[0], -1, *array.shape[2:])[:, :like.shape[1]]
+        """[blocks, B, C, ...] -> [B, T, ...], T that of `like`."""
+        array = jnp.moveaxis(array, 0, 1)
+        return array.reshape(like.shape[0], -1, *array.shape[3:])[:, :like.shape[1]]
 
 
 def roll(carry: Memory, memory: Memory) -> tuple[Memory, Memory]:
@@ -328,8 +329,12 @@ class MultiHeadDot(Attention, kw_only=True):
             memory, carry = roll(carry, memory)
             return self._attend(queries, scale, memory, places, 'explicit')[0], None, carry
         blocks = Blocks(self.reach.width, self.causal)
-        context, _ = self._attend(blocks.queries(queries), scale, jax.tree.map(blocks.keys, memory),
-                                  Places(*map(blocks.queries, places)), 'explicit')
+
+        @functools.partial(jax.checkpoint, prevent_cse=False)  # for gradients its weights are made again, not kept
+        def one(block):
+            return self._attend(block[0], scale, *block[1:], 'explicit')[0]
+        context = jax.lax.map(one, (blocks.queries(queries), jax.tree.map(blocks.keys, memory),
+                                    jax.tree.map(blocks.queries, places)))
         return blocks.whole(context, queries), None, carry
 
     @nn.nowrap

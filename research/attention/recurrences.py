@@ -125,7 +125,8 @@ def chunked(query: Array, keys: Array, values: Array, log_decay: Array, begins: 
         U = V without a rate, else that of (I + tril(diag(rate) (K K^T * G), -1)) U = diag(rate) (V - diag(g) K M_0)
         reads = diag(g) Q M_0 + (Q K^T * G) U;   M_C = g_C M_0 + (diag(g_C / g) K)^T U
 
-    Ratios are exponentials of differences of sums of logarithms, so nothing is divided. Where a segment begins within
+    Ratios are exponentials of differences of sums of logarithms, so nothing is divided. What is kept for gradients are
+    the inputs and the memory before each chunk. Where a segment begins within
     the chunk, G and what M_0 and M_C get is 0 across that border. Decays of H_k channels make [C, C, H_k] numbers a
     head, one decay a head [C, C]: with many channels choose a small chunk.
 
@@ -138,7 +139,7 @@ def chunked(query: Array, keys: Array, values: Array, log_decay: Array, begins: 
 
     Source: Yang et al. 2024, arXiv:2406.06484, section 3 (a = 1), arXiv:2412.06464, section 3.3; without a rate: Sun et
     al. 2023, arXiv:2307.08621, section 2.3, Yang et al. 2023, arXiv:2312.06635, section 4. Differs: one triangular
-    solve in place of the WY representation; segments.
+    system for U in place of the WY representation; segments.
     """
     T = query.shape[1]
     C = min(chunk, T)
@@ -167,19 +168,58 @@ def chunked(query: Array, keys: Array, values: Array, log_decay: Array, begins: 
             return jnp.einsum('btnh,bsnh,btsnh->bnts', left, right, ratios)
         if rate is not None:
             wrong = rate[..., None] * (v - jnp.einsum('btnh,bnhv->btnv', entering * k, memory))
-            system = jnp.tril(jnp.swapaxes(rate, 1, 2)[..., None] * products(k, k), -1) + jnp.eye(C, dtype=k.dtype)
-            solved = jax.scipy.linalg.solve_triangular(system, jnp.swapaxes(wrong, 1, 2), lower=True,
-                                                       unit_diagonal=True)
-            v = jnp.swapaxes(solved, 1, 2)
+            below = jnp.tril(jnp.swapaxes(rate, 1, 2)[..., None] * products(k, k), -1)
+            v = jnp.swapaxes(solve_below(below, jnp.swapaxes(wrong, 1, 2)), 1, 2)
         reads = (jnp.einsum('btnh,bnhv->btnv', entering * q, memory)
                  + jnp.einsum('bnts,bsnv->btnv', products(q, k), v))
         memory = entering[:, -1, :, :, None] * memory + jnp.einsum('bsnh,bsnv->bnhv', leaving * k, v)
         return memory, reads
     parts = jax.tree.map(split, (*_cast(memory, query, keys, values, log_decay), begins.astype(jnp.int32),
                                  *_cast(memory, rate)))
-    memory, reads = jax.lax.scan(one, memory, parts)
+    # For gradients a chunk is computed again: what it makes on its way is larger than what comes in and out.
+    memory, reads = jax.lax.scan(jax.checkpoint(one, prevent_cse=False), memory, parts)
     reads = jnp.moveaxis(reads, 0, 1)
     return reads.reshape(reads.shape[0], count * C, *reads.shape[3:])[:, :T], memory
+
+
+def solve_below(below: Array, right: Array) -> Array:
+    """X of `(I + below) X = right`: below [..., C, C] has numbers under its diagonal only, right [..., C, H].
+
+    The inverse is put together from those of halves, all of a size at once:
+
+        [ I + A     0   ]^-1     [        (I + A)^-1                  0      ]
+        [   L     I + D ]      = [ -(I + D)^-1 L (I + A)^-1      (I + D)^-1  ]
+
+    so log2(C) rounds of small matrix products take the place of C steps one after another; the rounding is that of
+    substitution. Gradients are those of the system, not of the way it is solved.
+
+    Source: Yang et al. 2024, arXiv:2406.06484, section 3.2 (what is solved). Differs: halves in place of rows.
+    """
+    inverse = _inverse_below(jax.lax.stop_gradient(below))
+
+    def solve(_, right):
+        return jnp.matmul(inverse, right, precision=jax.lax.Precision.HIGHEST)
+
+    def solve_transposed(_, right):
+        return jnp.matmul(jnp.swapaxes(inverse, -1, -2), right, precision=jax.lax.Precision.HIGHEST)
+    return jax.lax.custom_linear_solve(lambda x: x + below @ x, right, solve, solve_transposed)
+
+
+def _inverse_below(below):
+    """`(I + below)^-1`."""
+    C = below.shape[-1]
+    rest = (1 << (C - 1).bit_length()) - C  # rows and columns of zeros up to a power of two
+    below = jnp.pad(below, ((0, 0),) * (below.ndim - 2) + ((0, rest), (0, rest)))
+    inverses, size = jnp.ones((*below.shape[:-1], 1, 1), below.dtype), 1  # [..., blocks, size, size]
+    while size < below.shape[-1]:
+        pairs = below.shape[-1] // (2 * size)
+        lower_left = below.reshape(*below.shape[:-2], pairs, 2, size, pairs, 2, size)[..., 1, :, :, 0, :]
+        lower_left = jnp.einsum('...iaib->...iab', lower_left)
+        first, last = inverses[..., 0::2, :, :], inverses[..., 1::2, :, :]
+        across = -jnp.einsum('...ab,...bc,...cd->...ad', last, lower_left, first, precision=jax.lax.Precision.HIGHEST)
+        inverses = jnp.block([[first, jnp.zeros_like(first)], [across, last]])
+        size *= 2
+    return inverses[..., 0, :C, :C]
 
 
 def _cast(memory, *arrays):

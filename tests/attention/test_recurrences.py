@@ -170,6 +170,35 @@ def write(keys, values, log_decay=None, rate=None, query=None):
                             recurrences.Written(keys, values, log_decay, rate, places), ())[0]
 
 
+@pytest.mark.parametrize('C', [1, 2, 3, 5, 8, 11, 16, 33])
+def test_a_system_below_its_diagonal_is_solved_as_numpy_does_and_so_are_its_gradients(C):
+    """X = A^-1 R with A = I + below: the gradient of R is Y = A^-T G, that of what is below the diagonal - Y X^T."""
+    below, right, direction = np.tril(normal(2, N, C, C), -1), normal(2, N, C, H), normal(2, N, C, H, seed=1)
+    whole = np.eye(C) + below
+    expected = np.linalg.solve(whole, right)
+    by_right = np.linalg.solve(np.swapaxes(whole, -1, -2), direction)
+    by_below = np.tril(-by_right @ np.swapaxes(expected, -1, -2), -1)
+    with jax.enable_x64(True):
+        solved, gradient = jax.vjp(lambda below, right: recurrences.solve_below(jnp.tril(below, -1), right), below,
+                                   right)
+        for found, wanted in zip((solved, *gradient(direction)), (expected, by_below, by_right), strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9 * np.max(np.abs(wanted)))
+
+
+@pytest.mark.parametrize('rate', [False, True])
+def test_what_is_kept_for_gradients_are_no_products_of_pairs(rate):
+    """Of T positions in chunks of C not even one [T, C] matrix a head."""
+    T, C, H = 4096, 256, 4
+    array, one = np.zeros((1, T, 1, H), np.float32), np.zeros((1, T, 1), np.float32)
+
+    def objective(query, keys, values, log_decay, rates):
+        reads, _ = recurrences.chunked(query, keys, values, log_decay, np.zeros((1, T), bool),
+                                       np.zeros((1, 1, H, H), np.float32), rates if rate else None, chunk=C)
+        return jnp.sum(reads**2)
+    program = jax.jit(jax.grad(objective, argnums=range(5))).lower(array, array, array, one[..., None], one).compile()
+    assert program.memory_analysis().temp_size_in_bytes < 4 * T * C
+
+
 def test_one_key_written_twice_returns_the_second_value_from_delta_and_the_sum_from_linear():
     keys = np.zeros((1, 2, 1, H), np.float32)
     keys[..., 1] = 1.0
