@@ -146,8 +146,9 @@ class TransformerLayer(nn.Module):
             read = self.reading(self.reading_residual.before(outputs), memory, reading, places, rngs[3])
             if read.context.shape[-1] != self.features:
                 raise UserError(f'the reader adds vectors of width {read.context.shape[-1]} to a Transformer decoder '
-                                f'of features = {self.features}: make encoder.features equal to decoder.features, or '
-                                'choose a reader that projects, such as multi_head_dot')
+                                f'of features = {self.features}: make encoder.features such that they are equal '
+                                '(key_value_memory reads half of it, others all), or choose a reader that projects, '
+                                'such as multi_head_dot')
             outputs = self.reading_residual.after(outputs, read.context, rngs[4])
         transformed = self.network(self.network_residual.before(outputs), rngs[5])
         return LayerOutput(self.network_residual.after(outputs, transformed, rngs[6]), mixed.carry, read)
