@@ -227,7 +227,9 @@ class RecurrentDecoder(nn.Module):
             states = self._cells_once(carry.states, projected, (carry.fed,), real, cells_rng)
             read = self._read(states, memory, carry, places, read_rng)
         output = jnp.where(real[:, None], states[-1][0], 0).astype(embedded.dtype)
-        fed = self._hidden(output, embedded, read.context) if self.input_feeding else carry.fed
+        fed = carry.fed
+        if self.input_feeding:
+            fed = jnp.where(real[:, None], self._hidden(output, embedded, read.context), fed)
         return RecurrentCarry(states, fed, read.carry, carry.position + 1), (output, read._replace(carry=()), fed)
 
     def _read(self, states, memory, carry, places, rng):

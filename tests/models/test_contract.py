@@ -211,6 +211,17 @@ def test_padding_and_neighbours_in_the_batch_change_nothing(wiring, reader):
     np.testing.assert_array_equal(decode(others)[0], scores[0])
 
 
+@pytest.mark.parametrize(('wiring', 'reader'), [
+    (wiring, 'multi_head_dot') for wiring in WIRINGS if small(wiring, 'multi_head_dot').decoder.kind == 'recurrent'])
+def test_a_pad_between_two_words_changes_no_state_of_a_recurrent_decoder(wiring, reader):
+    _, params, probe = built(wiring, reader)
+    together, order = a_batch()._replace(target_places=places([3] * B, T)), np.array([0, 3, 1, 4, 2])
+    apart = together._replace(inputs=together.inputs[:, order],
+                              target_places=Places(*(array[:, order] for array in together.target_places)))
+    words = order < 3
+    np.testing.assert_allclose(probe(params, apart).scores[:, words], probe(params, together).scores[:, :3], atol=1e-6)
+
+
 @pytest.mark.parametrize(('wiring', 'reader'), COMBINATIONS)
 def test_a_row_without_source_gives_finite_scores_and_gradients(wiring, reader):
     _, params, probe = built(wiring, reader)
