@@ -91,8 +91,9 @@ def recurrent_decoder(reader: str = 'additive') -> ConfigDict:
         'features': 128,              # width of the cells and of the hidden vector that is scored
         'embedding_features': 128,    # width of the target embeddings
         'reader': attention.get(reader),
-        'reads_with': 'previous',     # the state that asks: before (previous) or after (current) the cell's step
-        'input_feeding': False,       # the cell also reads the last hidden vector
+        'reads_with': 'previous',     # the state that asks: before (previous) or after (current) the cell's step, or
+                                      #   between those of two cells, the second of which reads the answer (between)
+        'input_feeding': False,       # the cell (the first of two) also reads the last hidden vector
         'start_state': 'final',       # final = a projection of the encoder's last states; zero
         'tie_embeddings': False,      # the softmax shares the target embeddings
         'dropout': 0.0,               # on embeddings, between layers and on the hidden vector, in [0, 1)

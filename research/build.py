@@ -214,6 +214,9 @@ def validate(config: Config) -> None:
         if reads == 'summary' and decoder.reads_with != 'previous':
             raise UserError(f'decoder.reader.name is {decoder.reader.name!r}, whose vector the cell reads at each '
                             "step: decoder.reads_with must be 'previous'")
+        if reads == 'nothing' and decoder.reads_with == 'between':
+            raise UserError("decoder.reader.name is 'none' and decoder.reads_with is 'between': the second cell of the "
+                            "pair would read nothing; decoder.reads_with must be 'previous' or 'current'")
         if reads == 'nothing' and decoder.start_state == 'zero':
             raise UserError("decoder.reader.name is 'none' and decoder.start_state is 'zero': the decoder would know "
                             "nothing of the source; decoder.start_state must be 'final'")

@@ -14,7 +14,7 @@ from research.layers.embedding import Embedding, Projection
 from research.models.contract import Decoded, Encoded
 from research.shapes import Array, Places
 
-READS_WITH = ('previous', 'current')
+READS_WITH = ('previous', 'current', 'between')
 START_STATES = ('final', 'zero')
 
 
@@ -104,26 +104,37 @@ class RecurrentCarry(NamedTuple):
 
 
 class RecurrentDecoder(nn.Module):
-    """Layers of a cell that write the target and, before or after each step, read the source.
+    """Layers of a cell that write the target and, before, after or within each step, read the source.
 
         reads_with = previous:  c_t = read(s_{t-1});  s_t = cell([E y_{t-1}; c_t], s_{t-1})
                                 hidden_t = tanh(W [s_t; E y_{t-1}; c_t])
         reads_with = current:   s_t = cell(E y_{t-1}, s_{t-1});  c_t = read(s_t)
                                 hidden_t = tanh(W [s_t; c_t])
-        input_feeding:          the cell also reads hidden_{t-1}, zero before the first word
+        reads_with = between:   s'_t = cell_1(E y_{t-1}, s_{t-1});  c_t = read(s'_t);  s_t = cell_2(c_t, s'_t)
+                                hidden_t = tanh(W [s_t; E y_{t-1}; c_t])
+        input_feeding:          the cell (cell_1) also reads hidden_{t-1}, zero before the first word
 
-    A query is the top layer's output; c_t enters the bottom layer. The layers start from what their cell makes of
-    `tanh(W final + b)` of the encoder's layers, aligned at the top; a decoder deeper than its encoder repeats the
-    lowest. With reader `none` the context has width 0 and the start is all that the decoder knows; with
-    `fixed_context` and `previous` it reads what Cho's does. With `current` and no input feeding nothing read feeds
-    back, and all positions are read in one call.
+    With several layers, `previous` asks with the top layer's output before the step, `current` with the one after it,
+    and c_t of `previous` enters the bottom layer. With `between` the pair of cells is the bottom layer and has one
+    state, which passes through both: the query is the output of cell_1, whatever stands above, and the layer above
+    reads that of cell_2. The s_t of `hidden_t` is the top layer's output in all three.
+
+    The layers start from what their cell (of the pair, cell_1) makes of `tanh(W final + b)` of the encoder's layers,
+    aligned at the top; a decoder deeper than its encoder repeats the lowest. With reader `none` the context has width 0
+    and the start is all that the decoder knows; with `fixed_context` and `previous` it reads what Cho's does. `between`
+    makes sense with neither: cell_2 would read nothing, or the same vector at each step. With `current` and no input
+    feeding nothing read feeds back, and all positions are read in one call.
 
     Source: previous: Bahdanau 2015, arXiv:1409.0473, appendix A.2.2, and Cho 2014, arXiv:1406.1078, section 2.3;
-    current and input feeding: Luong 2015, arXiv:1508.04025, sections 3 and 3.3; start only: Sutskever 2014,
-    arXiv:1409.3215. Differs: one way of starting for all of them, tanh(W final + b) in each layer, from both directions
-    where there are two (Bahdanau: the backward one; Luong and Sutskever: the encoder's states as they are); `tanh` in
-    place of Bahdanau's and Cho's maxout, and a hidden layer before the softmax where Sutskever has none; what was read
-    enters a cell beside its input, so a cell that resets its state before the product does not reset it.
+    current and input feeding: Luong 2015, arXiv:1508.04025, sections 3 and 3.3; between: the conditional GRU of
+    nyu-dl/dl4mt-tutorial, session2/nmt.py, gru_cond_layer, and Sennrich 2017, arXiv:1703.04357, section 2, with layers
+    above the pair as in Nematus's code; start only: Sutskever 2014, arXiv:1409.3215. Differs: one way of starting for
+    all of them, tanh(W final + b) in each layer, from both directions where there are two (Bahdanau: the backward one;
+    Luong and Sutskever: the encoder's states as they are; dl4mt and Sennrich: the mean of the annotations); `tanh` in
+    place of Bahdanau's and Cho's maxout, and a hidden layer before the softmax where Sutskever has none, always of
+    width D and without bias (dl4mt: of the embeddings' width, with biases); what was read enters a cell beside its
+    input, so a cell that resets its state before the product does not reset it; a pair of any cell (dl4mt: a GRU that
+    resets after the product), and no residual connections above it (Nematus has them).
 
     Attributes:
       vocabulary: V of the target.
@@ -132,7 +143,7 @@ class RecurrentDecoder(nn.Module):
       layers: how many.
       cell: makes a cell of a given width.
       reader: makes the reader.
-      reads_with: 'previous' or 'current'.
+      reads_with: 'previous', 'current' or 'between'.
       input_feeding: see above.
       start_state: 'final', or 'zero': the decoder knows the source by reading only.
       tie_embeddings: the softmax shares the embedding's table; needs embedding_features = features.
@@ -158,6 +169,7 @@ class RecurrentDecoder(nn.Module):
     def setup(self):
         self.embedding = Embedding(self.vocabulary, self.embedding_features, self.dtype)
         self.cells = [self.cell(self.features) for _ in range(self.layers)]
+        self.second = self.cell(self.features) if self.reads_with == 'between' else None  # of the bottom layer's pair
         self.reading = self.reader()
         self.feedback = nn.Dense(self.cells[0].projected_width, use_bias=False, dtype=self.dtype)
         self.readout = nn.Dense(self.features, use_bias=False, dtype=self.dtype)
@@ -220,33 +232,48 @@ class RecurrentDecoder(nn.Module):
         """One position, [B, ...] each: the step that training scans and decoding calls. A pad changes no state."""
         cells_rng, read_rng = split(None if rng is None else rng[0], 2)
         real = places.segment > 0
+
+        def ask(state):
+            return self._read(state, memory, carry, places, read_rng)
         if self.reads_with == 'previous':
-            read = self._read(carry.states, memory, carry, places, read_rng)
-            states = self._cells_once(carry.states, projected, (read.context, carry.fed), real, cells_rng)
+            read = ask(carry.states[-1])
+            bottom = self._first(carry, projected, read.context)
         else:
-            states = self._cells_once(carry.states, projected, (carry.fed,), real, cells_rng)
-            read = self._read(states, memory, carry, places, read_rng)
-        output = jnp.where(real[:, None], states[-1][0], 0).astype(embedded.dtype)
-        fed = self._hidden(output, embedded, read.context) if self.input_feeding else carry.fed
+            bottom = self._first(carry, projected)
+        if self.reads_with == 'between':
+            read = ask(bottom)
+            bottom = self.second.step(bottom, read.context)
+        states = self._layers(carry, bottom, real, cells_rng)
+        if self.reads_with == 'current':
+            read = ask(states[-1])
+        output, fed = jnp.where(real[:, None], self._output(states[-1]), 0), carry.fed
+        if self.input_feeding:
+            fed = jnp.where(real[:, None], self._hidden(output, embedded, read.context), fed)
         return RecurrentCarry(states, fed, read.carry, carry.position + 1), (output, read._replace(carry=()), fed)
 
-    def _read(self, states, memory, carry, places, rng):
-        query = states[-1][0][:, None].astype(self.dtype or states[-1][0].dtype)
+    def _output(self, state):
+        """What a cell's state shows to whatever is not its own recurrence."""
+        return state[0].astype(self.dtype or state[0].dtype)
+
+    def _read(self, state, memory, carry, places, rng):
         at = Places(places.segment[:, None], places.position[:, None])
-        read = self.reading(query, memory.read, carry.reading, at, rng)
+        read = self.reading(self._output(state)[:, None], memory.read, carry.reading, at, rng)
         return Read(read.context[:, 0], None if read.weights is None else read.weights[:, :, 0], read.carry,
                     None if read.penalty is None else read.penalty[:, 0])
 
-    def _cells_once(self, states, projected, read, real, rng):
-        """All layers, one position: the bottom one also gets what was read."""
-        rngs = split(rng, self.layers)
-        read = jnp.concatenate(read, axis=-1)
+    def _first(self, carry, projected, *read):
+        """The bottom layer's first cell, one position: its input is projected, what was read and fed is not."""
+        read = jnp.concatenate([*read, carry.fed], axis=-1)
         if read.shape[-1]:
             projected = projected + self.feedback(read)
-        new = [self.cells[0].advance(states[0], projected)]
-        for cell, state, key in zip(self.cells[1:], states[1:], rngs[1:], strict=True):
-            new.append(cell.step(state, dropout(new[-1][0].astype(projected.dtype), self.dropout, key)))
-        return tuple(hold(real, after, before) for after, before in zip(new, states, strict=True))
+        return self.cells[0].advance(carry.states[0], projected)
+
+    def _layers(self, carry, bottom, real, rng):
+        """All layers, one position, from the bottom one's next state on."""
+        rngs, new = split(rng, self.layers), [bottom]
+        for cell, state, key in zip(self.cells[1:], carry.states[1:], rngs[1:], strict=True):
+            new.append(cell.step(state, dropout(self._output(new[-1]), self.dropout, key)))
+        return tuple(hold(real, after, before) for after, before in zip(new, carry.states, strict=True))
 
     def _cells_over(self, starts, embedded, places, rng):
         """All layers, all positions, nothing read."""
@@ -257,7 +284,7 @@ class RecurrentDecoder(nn.Module):
         return outputs
 
     def _hidden(self, outputs, embedded, context):
-        parts = (outputs, embedded, context) if self.reads_with == 'previous' else (outputs, context)
+        parts = (outputs, context) if self.reads_with == 'current' else (outputs, embedded, context)
         return jnp.tanh(self.readout(jnp.concatenate([part.astype(outputs.dtype) for part in parts], axis=-1)))
 
     @nn.nowrap
@@ -266,9 +293,10 @@ class RecurrentDecoder(nn.Module):
         """Forward FLOPs of writing T = targets words while reading S = entries of the given width, softmax included."""
         cell, D = self.cell(self.features), self.features
         read = context_width * (self.reads_with == 'previous') + D * self.input_feeding
-        parts = D + context_width + self.embedding_features * (self.reads_with == 'previous')
-        word = (cell.flops(self.embedding_features) + (self.layers - 1) * cell.flops(D)
-                + 2.0 * read * cell.projected_width + 2.0 * parts * D + 2.0 * D * self.vocabulary)
+        parts = D + context_width + self.embedding_features * (self.reads_with != 'current')
+        word = (cell.flops(self.embedding_features) + cell.flops(context_width) * (self.reads_with == 'between')
+                + (self.layers - 1) * cell.flops(D) + 2.0 * read * cell.projected_width + 2.0 * parts * D
+                + 2.0 * D * self.vocabulary)
         bridge = sum(2.0 * width * cell.start_width for width in align_at_top(final_widths, self.layers))
         return (targets * word + bridge * (self.start_state == 'final')
                 + self.reader().flops(targets, entries, D, source_width))

@@ -84,32 +84,38 @@ def recurrent_decoder(part, params, inputs, places, source, source_places, summa
         projection = first['projection']
         first['projection'] = projection | {'kernel': np.concatenate([projection['kernel'],
                                                                        params['feedback']['kernel']])}
+
+    def stepped(own, state, x):
+        new = [cell.step(own, [array[b] for array in state], x[b]) for b in range(B)]
+        return [np.stack(arrays) for arrays in zip(*new, strict=True)]
     embedded, fed = embed(params, inputs), np.zeros((B, D if part.input_feeding else 0))
     hiddens, alignments, asked = np.zeros((B, T, D)), [], []
     for t in range(T):
         at = Places(places.segment[:, :t + 1], places.position[:, :t + 1])
 
-        def ask(at=at):
+        def ask(query, at=at):
             if none:
                 return np.zeros((B, 0)), None
-            asked.append(states[-1][0])  # a reader may look back at what it has read: it gets all queries so far
+            asked.append(query)  # a reader may look back at what it has read: it gets all queries so far
             context, weights = read(part, params.get('reading', {}), np.stack(asked, axis=1), source, at, source_places)
             return context[:, -1], None if weights is None else weights[:, :, -1:]
         if part.reads_with == 'previous':
-            context, weights = ask()
+            context, weights = ask(states[-1][0])
             below = np.concatenate([embedded[:, t], context, fed], axis=1)
         else:
             below = np.concatenate([embedded[:, t], fed], axis=1)
         for layer in range(part.layers):
             own = first if layer == 0 else params[f'cells_{layer}']
-            new = [cell.step(own, [array[b] for array in states[layer]], below[b]) for b in range(B)]
-            states[layer] = [np.stack(arrays) for arrays in zip(*new, strict=True)]
+            states[layer] = stepped(own, states[layer], below)
+            if layer == 0 and part.reads_with == 'between':
+                context, weights = ask(states[0][0])
+                states[0] = stepped(params['second'], states[0], context)
             below = states[layer][0]
-        if part.reads_with == 'previous':
-            joined = np.concatenate([states[-1][0], embedded[:, t], context], axis=1)
-        else:
-            context, weights = ask()
+        if part.reads_with == 'current':
+            context, weights = ask(states[-1][0])
             joined = np.concatenate([states[-1][0], context], axis=1)
+        else:
+            joined = np.concatenate([states[-1][0], embedded[:, t], context], axis=1)
         hiddens[:, t] = np.tanh(joined @ params['readout']['kernel'])
         fed = hiddens[:, t] if part.input_feeding else fed
         alignments.append(weights)

@@ -28,6 +28,16 @@ WIRINGS = {
     'recurrent, current': {'decoder.reads_with': 'current'},
     'recurrent, input feeding': {'decoder.input_feeding': True},
     'recurrent, current, input feeding': {'decoder.reads_with': 'current', 'decoder.input_feeding': True},
+    'recurrent, between': {'decoder.reads_with': 'between'},
+    'recurrent, between, input feeding': {'decoder.reads_with': 'between', 'decoder.input_feeding': True},
+    'recurrent, between, three layers of lstm': {
+        'encoder.cell': 'lstm', 'decoder.cell': 'lstm', 'decoder.layers': 3, 'decoder.reads_with': 'between'},
+    'recurrent, between, qrnn to two of lru, input feeding': {
+        'encoder.cell': 'qrnn', 'decoder.cell': 'lru', 'decoder.layers': 2, 'decoder.reads_with': 'between',
+        'decoder.input_feeding': True},
+    'recurrent, between, mlstm to qrnn, zero start': {
+        'encoder.cell': 'mlstm', 'decoder.cell': 'qrnn', 'decoder.start_state': 'zero',
+        'decoder.reads_with': 'between'},
     'recurrent, two layers of lstm, one way': {
         'encoder.layers': 2, 'encoder.cell': 'lstm', 'encoder.bidirectional': False, 'decoder.layers': 2,
         'decoder.cell': 'lstm'},
@@ -77,8 +87,9 @@ def small(wiring: str, reader: str, **more):
 def refused(wiring, reader):
     """Combinations that mean nothing: each is refused by build.validate (tests/test_build.py)."""
     settings, reads = WIRINGS.get(wiring, {}), VARIANTS[reader].reads
-    return ((reads == 'summary' and settings.get('decoder.reads_with') == 'current')
-            or (reads == 'nothing' and settings.get('decoder.start_state') == 'zero'))
+    reads_with = settings.get('decoder.reads_with', 'previous')
+    return ((reads == 'summary' and reads_with != 'previous')
+            or (reads == 'nothing' and (reads_with == 'between' or settings.get('decoder.start_state') == 'zero')))
 
 
 def classes(role):
@@ -90,7 +101,7 @@ def classes(role):
 def combinations(wirings):
     """Every reader in two wirings, a few in the others, since those do not touch the energies; and every mixer."""
     few, both = ('none', 'multi_head_dot'), ('none', 'fixed_context', 'mean', 'additive', 'coverage', 'multi_head_dot')
-    readers = {'recurrent': CROSS, 'transformer': CROSS, 'recurrent_to_transformer': both,
+    readers = {'recurrent': CROSS, 'transformer': CROSS, 'recurrent, between': both, 'recurrent_to_transformer': both,
                'transformer_to_recurrent': both}
     return [pytest.param(wiring, reader, id=f'{wiring}: {reader}') for wiring in wirings
             for reader in readers.get(wiring, few[1:] if ' with ' in wiring else few) if not refused(wiring, reader)]
@@ -210,6 +221,17 @@ def test_padding_and_neighbours_in_the_batch_change_nothing(wiring, reader):
     np.testing.assert_array_equal(decode(others)[0], scores[0])
 
 
+@pytest.mark.parametrize(('wiring', 'reader'), [
+    (wiring, 'multi_head_dot') for wiring in WIRINGS if small(wiring, 'multi_head_dot').decoder.kind == 'recurrent'])
+def test_a_pad_between_two_words_changes_no_state_of_a_recurrent_decoder(wiring, reader):
+    _, params, probe = built(wiring, reader)
+    together, order = a_batch()._replace(target_places=places([3] * B, T)), np.array([0, 3, 1, 4, 2])
+    apart = together._replace(inputs=together.inputs[:, order],
+                              target_places=Places(*(array[:, order] for array in together.target_places)))
+    words = order < 3
+    np.testing.assert_allclose(probe(params, apart).scores[:, words], probe(params, together).scores[:, :3], atol=1e-6)
+
+
 @pytest.mark.parametrize(('wiring', 'reader'), COMBINATIONS)
 def test_a_row_without_source_gives_finite_scores_and_gradients(wiring, reader):
     _, params, probe = built(wiring, reader)
@@ -258,7 +280,7 @@ def test_no_word_depends_on_a_later_one_and_every_parameter_is_used(wiring, read
             assert np.any(leaf), f'{name} is never used'
 
 
-@pytest.mark.parametrize('wiring', [name for name in WIRINGS if 'zero start' not in name])
+@pytest.mark.parametrize('wiring', [name for name in WIRINGS if not refused(name, 'none')])
 def test_with_reader_none_only_the_start_knows_the_source(wiring):
     """Sutskever: nothing but the first state (or the begin symbol's vector) depends on the source."""
     model, params, _ = built(wiring, 'none')
@@ -285,7 +307,8 @@ def test_with_reader_fixed_context_every_step_reads_the_vector(wiring):
 
 
 @pytest.mark.parametrize(('wiring', 'reader'), [
-    ('recurrent', 'additive'), ('recurrent, input feeding', 'multi_head_dot'), ('transformer', 'multi_head_dot'),
+    ('recurrent', 'additive'), ('recurrent, input feeding', 'multi_head_dot'), ('recurrent, between', 'additive'),
+    ('transformer', 'multi_head_dot'),
     ('recurrent_to_transformer', 'additive'), ('transformer_to_recurrent', 'fixed_context')])
 def test_dropout_needs_a_key_and_depends_on_it(wiring, reader):
     model = build.model(small(wiring, reader, **{'encoder.dropout': 0.3, 'decoder.dropout': 0.3}), SOURCE, TARGET)
@@ -358,7 +381,7 @@ def test_bfloat16_computes_near_float32_and_keeps_float32_parameters(wiring, rea
 
 @pytest.mark.parametrize(('wiring', 'reader'), [
     ('recurrent', 'additive'), ('recurrent, current, input feeding', 'multi_head_dot'),
-    ('transformer', 'multi_head_dot')])
+    ('recurrent, between', 'additive'), ('transformer', 'multi_head_dot')])
 def test_without_jit_and_in_bfloat16_step_by_step_it_says_the_same(wiring, reader):
     model, params, probe = built(wiring, reader)
     batch = a_batch()
@@ -399,6 +422,9 @@ def test_an_encoder_without_positions_does_not_see_order():
 
 @pytest.mark.parametrize(('wiring', 'reader'), [
     *combinations(['recurrent', 'transformer']), ('recurrent_to_transformer', 'fixed_context'),
+    ('recurrent, between', 'additive'), ('recurrent, between, input feeding', 'multi_head_dot'),
+    ('recurrent, between, three layers of lstm', 'multi_head_dot'),
+    ('recurrent, between, mlstm to qrnn, zero start', 'multi_head_dot'),
     ('transformer_to_recurrent', 'general'), ('recurrent, current, input feeding', 'multi_head_dot'),
     ('recurrent, lstm of three layers to two of gru, tied', 'multi_head_dot')])
 def test_flops_are_those_that_the_compiler_counts(wiring, reader):

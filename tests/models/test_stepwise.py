@@ -11,7 +11,7 @@ from research import build
 from research.attention.registry import VARIANTS
 from research.cells.registry import CELLS
 from research.errors import UserError
-from research.models import contract
+from research.models import contract, recurrent
 from research.shapes import Batch, Places
 from tests.models.test_contract import OPTIONS, SMALL_SIDE
 
@@ -54,7 +54,7 @@ def configs(draw):
                 if node in side and key in side[node] and side[node].name not in ('multi_query', 'grouped_query'):
                     side[node][key] = value
     if config.decoder.kind == 'recurrent':
-        config.decoder.reads_with = draw(st.sampled_from(('previous', 'current')))
+        config.decoder.reads_with = draw(st.sampled_from(recurrent.READS_WITH))
         config.decoder.input_feeding = draw(st.booleans())
     return config
 
