@@ -7,7 +7,7 @@ A run is chosen in words, joined by +:
     --config=configs/pronunciation.py:transformer_to_recurrent+dot  one of each, and the reader
 
 Words: recurrent, transformer, recurrent_to_transformer, transformer_to_recurrent, sequence (a model without a source,
-for labelled tasks), and, for the reader, those of configs/attention.py. After a kind, three parts can be changed on
+for labels or text), and, for the reader, those of configs/attention.py. After a kind, three parts can be changed on
 both sides: mixer=retention, position=rotary (what is added to embeddings: none, sinusoidal or learned; or a scheme of
 configs/positions.py), cell=lstm:
 

@@ -40,6 +40,18 @@ def labelled(task: str) -> ConfigDict:
     })
 
 
+def language_model() -> ConfigDict:
+    """Text for a model without a source: plain or .gz, a sentence or a paragraph a line."""
+    return ConfigDict({
+        'task': 'language_model',
+        'train': '',                   # a file each
+        'dev': '',
+        'test': '',
+        'unit': 'words',               # words (between spaces) or characters: what is said next
+        'size': 30_000,                # most symbols, special ones included; the others are one, the unknown symbol
+    })
+
+
 def parallel() -> ConfigDict:
     """Any pairs: two files aligned by line, or one file with a tab; plain or .gz."""
     return ConfigDict({

@@ -24,7 +24,7 @@ from research.models.encoder_decoder import SequenceToSequence
 from research.models.sequence import CellMixer, SequenceModel
 from research.shapes import Places
 from research.text import batches, corpus, labelled, pronunciation, synthetic
-from research.text.vocabulary import PAD, Vocabulary
+from research.text.vocabulary import PAD, SPECIAL, UNITS, Vocabulary
 from research.training import optimisers
 from research.training.loop import blank_batch
 
@@ -37,8 +37,9 @@ class Data(NamedTuple):
     corpus: corpus.Corpus
     source: Vocabulary
     target: Vocabulary
-    labelled: bool  # whether a pair is a sequence and the labels of its positions, for a model without a source
     digest: str  # sixteen hexadecimal digits that name the corpus: what there is to learn and to test on
+    labelled: bool = False  # whether a pair is a sequence and the labels of its positions, for a model without a source
+    next_symbols: bool = False  # whether it is an empty source and a line, whose symbols are asked for one by one
 
 
 class Plans(NamedTuple):
@@ -96,7 +97,9 @@ def _one_of(names):
     return f'one of {", ".join(names)}', lambda value: value in names
 
 
-TASKS = ('pronunciation', *synthetic.TASKS, 'parallel', *labelled.TASKS)
+LANGUAGE_MODEL = 'language_model'
+WITHOUT_SOURCE = (*labelled.TASKS, LANGUAGE_MODEL)
+TASKS = ('pronunciation', *synthetic.TASKS, 'parallel', *WITHOUT_SOURCE)
 
 RULES = {
     'seed': ('at least 0 and below 2**32', lambda value: 0 <= value < 2**32),  # jax.random.key takes 32 bits
@@ -145,10 +148,17 @@ PARALLEL_RULES = {
     'data.dev': _TEXT,
     'data.test': _TEXT,
     'data.columns': _at_least(2),
-    'data.source_unit': _one_of(('words', 'characters')),
-    'data.target_unit': _one_of(('words', 'characters')),
-    'data.source_size': _at_least(5),
-    'data.target_size': _at_least(5),
+    'data.source_unit': _one_of(UNITS),
+    'data.target_unit': _one_of(UNITS),
+    'data.source_size': _at_least(SPECIAL + 1),
+    'data.target_size': _at_least(SPECIAL + 1),
+}
+LANGUAGE_MODEL_RULES = {
+    'data.train': _TEXT,
+    'data.dev': _TEXT,
+    'data.test': _TEXT,
+    'data.unit': _one_of(UNITS),
+    'data.size': _at_least(SPECIAL + 1),
 }
 RECURRENT_RULES = {
     'cell': _one_of(tuple(cells.CELLS)),
@@ -182,7 +192,8 @@ def validate(config: Config) -> None:
     """Checks every value that can be checked without data; raises UserError naming key, value and what is allowed."""
     _check(config, RULES)
     others = LABELLED_RULES if config.data.task in labelled.TASKS else SYNTHETIC_RULES
-    _check(config, {'parallel': PARALLEL_RULES, 'pronunciation': PRONUNCIATION_RULES}.get(config.data.task, others))
+    _check(config, {'parallel': PARALLEL_RULES, 'pronunciation': PRONUNCIATION_RULES,
+                    LANGUAGE_MODEL: LANGUAGE_MODEL_RULES}.get(config.data.task, others))
     for side in ('encoder', 'decoder'):
         kind = _value(config, f'{side}.kind')
         _demand(f'{side}.kind', kind, _one_of([known for where, known in SIDE_RULES if where == side]))
@@ -190,11 +201,14 @@ def validate(config: Config) -> None:
     length_edges(config)
     encoder, decoder = config.encoder, config.decoder
     for one, key, said in ((encoder.kind == 'nothing', 'encoder.kind', encoder.kind),
-                           (config.data.task in labelled.TASKS, 'data.task', config.data.task)):
+                           (config.data.task in WITHOUT_SOURCE, 'data.task', config.data.task)):
         if one != (decoder.kind == 'sequence'):
             raise UserError(f'decoder.kind is {decoder.kind!r} and {key} is {said!r}; a model without a source has '
-                            "encoder.kind 'nothing', decoder.kind 'sequence' and a task of labels "
-                            f'({", ".join(labelled.TASKS)}), all three or none')
+                            "encoder.kind 'nothing', decoder.kind 'sequence' and a task without one "
+                            f'({", ".join(WITHOUT_SOURCE)}), all three or none')
+    if config.data.task == LANGUAGE_MODEL and not decoder.causal:
+        raise UserError('decoder.causal is False; a language model must have True: it would see the symbols that it is '
+                        'to say')
     if encoder.kind == 'recurrent' and encoder.bidirectional and encoder.features % 2:
         raise UserError(f'encoder.features is {encoder.features}; a bidirectional encoder has half of it in each '
                         'direction, so it must be even')
@@ -265,7 +279,11 @@ def data(config: Config) -> Data:
         texts = labelled.make(section.task, train=section.train, dev=section.dev, test=section.test,
                               length=section.length, symbols=section.symbols, size=section.size, seed=section.seed)
         both = Vocabulary.build((line for pair in texts.train for line in pair[:2]), 'words')
-        return Data(texts, both, both, True, _corpus_digest(texts))
+        return Data(texts, both, both, _corpus_digest(texts), labelled=True)
+    elif section.task == LANGUAGE_MODEL:
+        texts = corpus.Corpus(*(_lines(key, section[key]) for key in ('train', 'dev', 'test')))
+        both = Vocabulary.build((pair.target for pair in texts.train), section.unit, section.size)
+        return Data(texts, both, both, _corpus_digest(texts), next_symbols=True)
     else:
         texts = synthetic.make(section.task, train=section.train, dev=section.dev, test=section.test,
                                lengths=(section.shortest, section.longest),
@@ -273,7 +291,7 @@ def data(config: Config) -> Data:
                                symbols=section.symbols, seed=section.seed)
         units, sizes = ('words', 'words'), (None, None)
     return Data(texts, Vocabulary.build((pair.source for pair in texts.train), units[0], sizes[0]),
-                Vocabulary.build((pair.target for pair in texts.train), units[1], sizes[1]), False,
+                Vocabulary.build((pair.target for pair in texts.train), units[1], sizes[1]),
                 _corpus_digest(texts))
 
 
@@ -291,6 +309,13 @@ def _files(key: str, paths: str, columns: int) -> list[corpus.Pair]:
         raise UserError(f'data.{key} is {paths!r}; it must name one file with a tab in each line, or two files joined '
                         'by a comma: SOURCE,TARGET')
     return corpus.read_pairs(*names, columns=columns)
+
+
+def _lines(key: str, path: str) -> list[corpus.Pair]:
+    if not path:
+        raise UserError(f'data.{key} is {path!r}; it must name a file of text, plain or .gz, with a line for each '
+                        'sequence')
+    return corpus.read_text(path)
 
 
 def plans(config: Config, texts: Data) -> Plans:

@@ -1,4 +1,4 @@
-"""Decodes a split of a run's corpus and scores the outputs.
+"""Decodes a split of a run's corpus and scores the outputs; a model without a source is scored position by position.
 
     python -m research.evaluate --workdir=DIR --split=test
 """
@@ -65,8 +65,8 @@ class Run(NamedTuple):
                    progress: Callable[[int, int], None] = lambda done, lines: None) -> Translator:
         """Searches as the config says, or with another number of beams."""
         if not self.model.reads_source():
-            raise UserError(f'{self.name} is a model without a source: it labels positions and writes nothing. Its '
-                            'accuracy: python -m research.evaluate')
+            raise UserError(f'{self.name} is a model without a source: there is nothing that it could translate. Its '
+                            'scores: python -m research.evaluate')
         decoding = build.decoding(self.config)
         if beams is not None:
             if beams < 1:
@@ -90,11 +90,24 @@ def evaluate(translator: Translator, params: Params, pairs: Sequence[Pair], edge
                       lengths.by_length(sizes, right, ends), translations, right)
 
 
-def labels_right(run: Run, data: build.Data, pairs: Sequence[Pair]) -> tuple[int, int]:
-    """How many labels a model without a source gets right, and how many there are."""
+def position_scores(run: Run, data: build.Data, pairs: Sequence[Pair]) -> tuple[dict[str, float], int]:
+    """How well a model without a source does at the positions that ask for something, given the right inputs.
+
+    Returns:
+      accuracy, the share of labels or next symbols that are right; loss, their mean cross-entropy in nats; perplexity,
+      where they are next symbols. And how many there are.
+    """
     plan = build.measuring_plan(data, pairs, build.plans(run.config, data))
-    sums = summed(jax.jit(measure_step(run.model, labelled=True)), run.params, plan)
-    return int(sums['right']), int(sums['tokens'])
+    measure = jax.jit(measure_step(run.model, chunk=build.loss_options(run.config)['chunk'], with_right=True))
+    sums = summed(measure, run.params, plan)
+    count, loss = int(sums['tokens']), sums['loss'] / sums['tokens']
+    more = {'perplexity': accuracy.perplexity(loss)} if data.next_symbols else {}
+    return {'accuracy': sums['right'] / count, 'loss': loss, **more}, count
+
+
+def perplexity_of(loss: float, vocabulary: Vocabulary) -> str:
+    """The perplexity and what a symbol is: without it the number means nothing."""
+    return f'perplexity {accuracy.perplexity(loss):.2f} a symbol (unit: {vocabulary.unit}, and the end of each line)'
 
 
 def right_answers(target: Vocabulary, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
@@ -147,18 +160,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with one_line_errors('research.evaluate'):
         run = Run.load(options.workdir)
         data = build.data(run.config)
-        _check_corpus(pathlib.Path(options.workdir) / 'data.json', data.digest)
+        folder = pathlib.Path(options.workdir)
+        _check_corpus(folder / 'data.json', data.digest)
         pairs = getattr(data.corpus, options.split)
-        if data.labelled:
-            right, count = labels_right(run, data, pairs)
-            low, high = scipy.stats.binomtest(right, count).proportion_ci(method='wilson')
-            print(f'{options.split} accuracy {100 * right / count:.1f} % of labels (95 % interval over labels '
-                  f'{100 * low:.1f} to {100 * high:.1f}, n = {count:,}), step {run.step}')
+        if not run.model.reads_source():
+            if options.beams is not None:
+                raise UserError(f'--beams is {options.beams}, but {run.name} is a model without a source: nothing is '
+                                'searched for')
+            scores, count = position_scores(run, data, pairs)
+            _note(folder, options.split, run.step, {'decoding': 'none', 'scores': scores})
+            print(position_line(options.split, run.step, data, pairs, scores, count))
             return
         translator = run.translator(beams=options.beams, progress=Progress())
         remark_unknown(options.split, run.source, [pair.source for pair in pairs])
         result = evaluate(translator, run.params, pairs, build.length_edges(run.config))
-        _note(options, run, translator, result)
+        _note(folder, options.split, run.step, {
+            'decoding': translator.decoding.describe(), 'scores': result.scores, 'cut': len(cut(result.translations)),
+            'by_length': result.by_length})
+        with open(folder / f'{options.split}_outputs.txt', 'w', encoding='utf-8') as file:
+            file.writelines(translation.text + '\n' for translation in result.translations)
         print(score_line(options.split, run.step, translator, result))
         for bucket in result.by_length:
             if bucket['count']:
@@ -168,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def score_line(split: str, step: int, translator: Translator, result: Evaluation) -> str:
     """One line that says the score and everything that decides it."""
-    low, high = scipy.stats.binomtest(int(np.sum(result.right)), len(result.right)).proportion_ci(method='wilson')
+    low, high = _interval(int(np.sum(result.right)), len(result.right))
     count = len(cut(result.translations))
     limited = f'{count:,} of these outputs cut at their limit, ' if count else ''
     return (f'{split} accuracy {100 * result.scores["accuracy"]:.1f} % '
@@ -177,17 +197,30 @@ def score_line(split: str, step: int, translator: Translator, result: Evaluation
             f'{translator.decoding.describe()}, {limited}step {step}')
 
 
-def _note(options: argparse.Namespace, run: Run, translator: Translator, result: Evaluation) -> None:
+def position_line(split: str, step: int, data: build.Data, pairs: Sequence[Pair], scores: dict[str, float],
+                  count: int) -> str:
+    """The same of a model without a source. Unknown symbols are one symbol, which is easily said: they are counted."""
+    right = f'accuracy {100 * scores["accuracy"]:.1f} %'
+    if data.next_symbols:
+        unknown = sum(len(data.target.unknown(pair.target)) for pair in pairs)
+        return (f'{split} {perplexity_of(scores["loss"], data.target)}, loss {scores["loss"]:.4f}, {right} of next '
+                f'symbols, n = {count:,}, {unknown:,} of them unknown, step {step}')
+    low, high = _interval(round(scores['accuracy'] * count), count)
+    return (f'{split} {right} of labels (95 % interval over labels {100 * low:.1f} to {100 * high:.1f}, '
+            f'n = {count:,}), step {step}')
+
+
+def _interval(right: int, count: int) -> tuple[float, float]:
+    """Wilson's interval of 95 % for a share."""
+    return scipy.stats.binomtest(right, count).proportion_ci(method='wilson')
+
+
+def _note(folder: pathlib.Path, split: str, step: int, reading: dict[str, Any]) -> None:
     """Every reading of a split is written down beside the run: nobody can forget how often test was looked at."""
-    folder = pathlib.Path(options.workdir)
-    reading = {'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'), 'split': options.split,
-               'step': run.step, 'decoding': translator.decoding.describe(), 'scores': result.scores,
-               'cut': len(cut(result.translations)),
-               'by_length': result.by_length}
+    line = {'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'), 'split': split, 'step': step,
+            **reading}
     with open(folder / 'evaluations.jsonl', 'a', encoding='utf-8') as file:
-        file.write(json.dumps(reading) + '\n')
-    with open(folder / f'{options.split}_outputs.txt', 'w', encoding='utf-8') as file:
-        file.writelines(translation.text + '\n' for translation in result.translations)
+        file.write(json.dumps(line) + '\n')
 
 
 def _check_corpus(path: pathlib.Path, digest: str) -> None:

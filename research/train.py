@@ -24,7 +24,7 @@ import numpy as np
 
 from research import build, command_line
 from research.errors import DivergedError, one_line_errors
-from research.evaluate import right_answers
+from research.evaluate import perplexity_of, right_answers
 from research.evaluation import accuracy
 from research.models.contract import Params
 from research.text import batches
@@ -43,12 +43,16 @@ class Best(NamedTuple):
     """The measurement on dev that the kept parameters had."""
 
     accuracy: np.ndarray  # float32 []: share of the dev sample that is right; -1 before the first measurement
-    loss: np.ndarray      # float32 []: of the whole of dev, a token; of equal accuracies the lower loss is better
+    loss: np.ndarray      # float32 []: of the whole of dev, a token; before the first measurement the largest number
     step: np.ndarray      # int32 []
 
-    def beaten_by(self, other: 'Best') -> bool:
-        """Whether the other measurement is better."""
-        return (other.accuracy, -other.loss) > (self.accuracy, -self.loss)
+    def by_accuracy(self) -> tuple[float, float]:
+        """Higher is better; of equal accuracies the lower loss is."""
+        return self.accuracy, -self.loss
+
+    def by_loss(self) -> tuple[float, float]:
+        """Higher is better, which is the lower loss: a language model is to be sure, not only right where it can be."""
+        return -self.loss, self.accuracy
 
 
 class Saved(NamedTuple):
@@ -64,6 +68,7 @@ class Outcome(NamedTuple):
     params: Params   # of the best step
     best_step: int
     best_accuracy: float
+    best_loss: float
 
 
 class EnoughError(Exception):
@@ -95,7 +100,8 @@ class Trainer:
         self.loop = build.loop(config)
         self.translator = Translator(self.model, self.data.source, self.data.target,
                                      build.decoding(config)._replace(beams=1))
-        dev = () if self.data.labelled else self.data.corpus.dev  # labels are measured, nothing is written
+        self.rank = Best.by_loss if self.data.next_symbols else Best.by_accuracy  # which parameters are kept
+        dev = self.data.corpus.dev if self.model.reads_source() else ()  # labels are measured, nothing is written
         sample = [dev[index] for index in
                   np.linspace(0, len(dev) - 1, min(len(dev), self.loop.dev_sample)).astype(int)]
         self.lines, self.answers = [pair.source for pair in sample], right_answers(self.data.target, sample)
@@ -106,7 +112,7 @@ class Trainer:
     def example(self) -> Saved:
         """Shapes and dtypes of what a checkpoint holds."""
         return Saved(jax.eval_shape(self._begin, np.uint32(0), np.float32(0)),
-                     Best(np.float32(-1), np.float32(0), np.int32(0)))
+                     Best(np.float32(-1), np.finfo(np.float32).max, np.int32(0)))  # a checkpoint must be finite
 
     def program_count(self) -> dict[str, int]:
         """How many programs a run compiles, by what they do."""
@@ -169,7 +175,7 @@ class Trainer:
                     loop.train(now, stream, self._update, self.loop.steps, (reporting, measuring, saving))
                 best = measuring.best
             params = kept.restore_step(int(best.step), self.example.state.params)
-            return Outcome(params, int(best.step), float(best.accuracy))
+            return Outcome(params, int(best.step), float(best.accuracy), float(best.loss))
 
     def loss(self, params: Params, pairs: Sequence[Pair]) -> float:
         """The cross-entropy of the given right answers, a target token: no dropout, no smoothing."""
@@ -178,7 +184,7 @@ class Trainer:
 
     def measure(self, params: Params, plan: batches.BatchPlan) -> dict[str, float]:
         """Of all batches of a plan in the shapes that a run measures with: `tokens` with a target and, for each of
-        them, the `loss` and, of labels, how many are `right`.
+        them, the `loss` and, without a source, how many are `right`.
         """
         sums = summed(self._measure, params, plan)
         return {name: value if name == 'tokens' else value / sums['tokens'] for name, value in sums.items()}
@@ -212,7 +218,8 @@ class Trainer:
     def _compile_measure(self, progress: Callable[[str], None]) -> None:
         if self._measure is None:
             self._measure = loop.Programs(
-                measure_step(self.model, chunk=build.loss_options(self.config)['chunk'], labelled=self.data.labelled),
+                measure_step(self.model, chunk=build.loss_options(self.config)['chunk'],
+                             with_right=not self.model.reads_source()),
                 self.example.state.params,
                 self.plans.measured, purpose='measure', donate=False, progress=progress)
 
@@ -279,26 +286,29 @@ class Measuring:
             return
         jax.block_until_ready(state.params)  # the last update still belongs to training
         begin = time.perf_counter()
-        measured = self.trainer.measure(state.params, self.trainer.plans.dev)
-        loss, right, error_rate = measured['loss'], *self._right(state.params, measured)
-        self.report.evaluation(step, {'loss': loss, 'accuracy': right, 'token_error_rate': error_rate,
-                                      'seconds': time.perf_counter() - begin})
-        now = Best(np.float32(right), np.float32(loss), np.int32(step))
-        if self.best.beaten_by(now):
+        scores = self._scores(state.params)
+        self.report.evaluation(step, {**scores, 'seconds': time.perf_counter() - begin})
+        now, rank = Best(np.float32(scores['accuracy']), np.float32(scores['loss']), np.int32(step)), self.trainer.rank
+        if rank(now) > rank(self.best):
             self.best = now
             self.kept.save(step, state.params)
         self.reporting.leave_out(time.perf_counter() - begin)
-        if self.enough is not None and right >= self.enough:
+        if self.enough is not None and scores['accuracy'] >= self.enough:
             raise EnoughError
 
-    def _right(self, params: Params, measured: dict[str, float]) -> tuple[float, float]:
-        """The share of the dev sample that is right, and the share of wrong symbols; each label counts by itself."""
+    def _scores(self, params: Params) -> dict[str, float]:
+        """The loss of dev, the share of its sample that is right, and that of wrong symbols; each label or next symbol
+        of a model without a source counts by itself.
+        """
         trainer = self.trainer
-        if trainer.data.labelled:
-            return measured['right'], 1.0 - measured['right']
+        measured = trainer.measure(params, trainer.plans.dev)
+        if not trainer.model.reads_source():
+            more = {'perplexity': accuracy.perplexity(measured['loss'])} if trainer.data.next_symbols else {}
+            return {'loss': measured['loss'], **more, 'accuracy': measured['right'],
+                    'token_error_rate': 1.0 - measured['right']}
         outputs = [translation.text for translation in trainer.translator(params, trainer.lines)]
-        return (float(np.mean(accuracy.exact_match(outputs, trainer.answers))),
-                accuracy.token_error_rate(outputs, trainer.answers, trainer.data.target.unit))
+        return {'loss': measured['loss'], 'accuracy': float(np.mean(accuracy.exact_match(outputs, trainer.answers))),
+                'token_error_rate': accuracy.token_error_rate(outputs, trainer.answers, trainer.data.target.unit)}
 
 
 class Saving:
@@ -403,8 +413,12 @@ def main() -> None:
     """The command line."""
     with one_line_errors('research.train'):
         config, workdir = command_line.config_and_workdir(__doc__)
-        outcome = Trainer(config).run(workdir)
-        print(f'best dev accuracy {100 * outcome.best_accuracy:.1f} % at step {outcome.best_step}; '
+        trainer = Trainer(config)
+        outcome = trainer.run(workdir)
+        best = f'accuracy {100 * outcome.best_accuracy:.1f} %'
+        if trainer.data.next_symbols:
+            best = perplexity_of(outcome.best_loss, trainer.data.target)
+        print(f'best dev {best} at step {outcome.best_step}; '
               f'next: python -m research.evaluate --workdir={workdir} --split=test')
 
 

@@ -3,7 +3,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from configs import base, copy, pronunciation
+from configs import base, copy, language_model, pronunciation
 from research import build
 from research.errors import UserError
 from research.study import arms
@@ -48,6 +48,23 @@ BAD = [  # words, changes, what the message must name
 @pytest.mark.parametrize(('words', 'changes', 'names'), BAD, ids=[str(changes) for _, changes, _ in BAD])
 def test_a_bad_value_is_refused_in_one_line_that_names_it(words, changes, names):
     config = arms.override(copy.get_config(words), changes)
+    with pytest.raises(UserError) as caught:
+        build.validate(config)
+    message = str(caught.value)
+    assert '\n' not in message
+    for name in names:
+        assert name in message, message
+
+
+@pytest.mark.parametrize(('words', 'changes', 'names'), [
+    (None, {'decoder.causal': False}, ['decoder.causal', 'False', 'True']),
+    (None, {'data.unit': 'letters'}, ['data.unit', 'letters', 'characters, words']),
+    (None, {'data.size': 4}, ['data.size', '4', 'at least 5']),
+    ('transformer', {}, ["decoder.kind is 'transformer'", "data.task is 'language_model'", "'sequence'"]),
+    ('recurrent', {}, ["decoder.kind is 'recurrent'", "data.task is 'language_model'", "'sequence'"]),
+], ids=str)
+def test_what_a_language_model_cannot_be_is_refused_in_one_line(words, changes, names):
+    config = arms.override(language_model.get_config(words), changes)
     with pytest.raises(UserError) as caught:
         build.validate(config)
     message = str(caught.value)

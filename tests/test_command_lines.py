@@ -187,6 +187,24 @@ def test_bad_corpus_files(content, names, tmp_path, train_here):
     refused(done, 'train.tsv', *(names if content is not None else []))
 
 
+@pytest.mark.parametrize(('content', 'words', 'more', 'names'), [
+    (b'', '', [], ['train.txt', 'the file is empty']), (b'a\n\nb\n', '', [], ['train.txt:2', 'the line is empty']),
+    (None, '', [], ['train.txt', 'there is no such file']),
+    (b'a\n', '', ['--config.data.dev='], ['data.dev', 'a file of text']),
+    (b'a\n', '', ['--config.data.unit=letters'], ['data.unit', 'letters', 'characters, words']),
+    (b'a\n', ':recurrent', [], ["decoder.kind is 'recurrent'", 'language_model']),
+    (b'a\n', '', ['--config.decoder.causal=False'], ['decoder.causal', 'False', 'True'])],
+    ids=['empty file', 'empty line', 'missing file', 'no name', 'unit', 'kind', 'both directions'])
+def test_a_language_model_that_cannot_be_trained(content, words, more, names, tmp_path, train_here):
+    path = tmp_path / 'train.txt'
+    if content is not None:
+        path.write_bytes(content)
+    done = train_here(f'--config=configs/language_model.py{words}', f'--workdir={tmp_path / "run"}',
+                      *(f'--config.data.{split}={path}' for split in ('train', 'dev', 'test')), *more)
+    refused(done, *names)
+    assert not (tmp_path / 'run').exists()
+
+
 @pytest.fixture
 def translate_here(monkeypatch, capsys, workdir):
     """Translates bytes in this process: (exit code, standard output, standard error)."""

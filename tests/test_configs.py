@@ -14,16 +14,18 @@ from research.training.workdir import flat
 
 FILES = [path.stem for path in pathlib.Path(__file__).parent.parent.joinpath('configs').glob('*.py')
          if hasattr(importlib.import_module(f'configs.{path.stem}'), 'get_config') and path.stem != 'base']
-LABELLED = 'labelled_recall'  # for a model without a source, and for no other
+WITHOUT_SOURCE = ('labelled_recall', 'language_model')  # for a model without one, and for no other
 KINDS = [None, *base.KINDS, 'none', 'recurrent_to_transformer+additive', 'transformer+position=rotary']
-CHOICES = [(name, words) for name in FILES if name != LABELLED for words in KINDS if words != 'sequence'] + [
-    (LABELLED, words) for words in (None, 'sequence', 'mixer=delta', 'cell=lstm', 'position=rotary')] + [
+CHOICES = [(name, words) for name in FILES if name not in WITHOUT_SOURCE for words in KINDS if words != 'sequence'] + [
+    (name, words) for name in WITHOUT_SOURCE for words in (None, 'sequence', 'mixer=delta', 'cell=lstm',
+                                                           'position=rotary')] + [
     ('reverse', words) for words in (
     *(name for name, variant in registry.VARIANTS.items() if 'cross' in variant.roles),
     *(f'transformer+position={name}' for name in (*base.EMBEDDED, *positions.OPTIONS)),
     *(f'recurrent+cell={name}' for name in CELLS))]
-READ = [(name, words) for name in FILES if name != LABELLED for words in ('recurrent', 'transformer')] + [
-    (LABELLED, None), (LABELLED, 'cell=lstm')]
+READ = [(name, words) for name in FILES if name not in WITHOUT_SOURCE
+        for words in ('recurrent', 'transformer')] + [(name, words) for name in WITHOUT_SOURCE
+                                                      for words in (None, 'cell=lstm')]
 PARALLEL = {'data.train': 'train.tsv', 'data.dev': 'dev.tsv', 'data.test': 'test.tsv'}
 SMALL_DATA = {'data.train': 30, 'data.dev': 5, 'data.test': 5, 'data.longest': 3, 'data.longest_test': 4}
 
@@ -51,7 +53,7 @@ class Recorder:
 def settle(name, words, folder):
     """A config of this file with data small enough for a test."""
     config = importlib.import_module(f'configs.{name}').get_config(words)
-    if name == 'parallel':
+    if name in ('parallel', 'language_model'):
         for split in ('train', 'dev', 'test'):
             (folder / f'{split}.tsv').write_text('a b\tx y\nb\ty\n' * 5, encoding='utf-8')
         return arms.override(config, {key: str(folder / value) for key, value in PARALLEL.items()})

@@ -44,7 +44,8 @@ def quick(line):
                 if not ('steps=' in value and 'training.steps' in line)]
         line = re.sub(r'--config\.training\.steps=\d+', '--config.training.steps=4', line)
         made_up = QUICK['synthetic'][:-1] if 'labelled' in line else QUICK['synthetic']
-        more += [] if 'pronunciation' in line or 'parallel' in line else made_up
+        own = any(name in line for name in ('pronunciation', 'parallel', 'language_model'))
+        more += [] if own else made_up
         line += ' ' + ' '.join(more)
     return line
 
@@ -64,7 +65,8 @@ def test_every_command_of_the_readme_runs(tmp_path):
         shutil.copytree(REPOSITORY / folder, tmp_path / folder, ignore=shutil.ignore_patterns('__pycache__'))
     for split in ('train', 'dev', 'test'):
         (tmp_path / f'{split}.de').write_text('ein Hund\nzwei Hunde\n', encoding='utf-8')
-        (tmp_path / f'{split}.en').write_text('a dog\ntwo dogs\n', encoding='utf-8')
+        for ending in ('en', 'txt'):
+            (tmp_path / f'{split}.{ending}').write_text('a dog\ntwo dogs\n', encoding='utf-8')
     environment = os.environ | {'PYTHONPATH': str(REPOSITORY), 'COLUMNS': '120'}
     for line in commands:
         if 'pytest' in line:

@@ -1,4 +1,4 @@
-"""How much of what was written is right: whole outputs, and symbol by symbol.
+"""How much of what was written is right: whole outputs, and symbol by symbol; and how sure of it a model was.
 
 An output is one line of text. An answer is a tuple of lines, all of them right: a word may have several pronunciations.
 """
@@ -83,6 +83,20 @@ def token_error_rate(outputs: Sequence[str], answers: Sequence[tuple[str, ...]],
     if not symbols.sum():
         raise UserError(f'No symbol in any of the {len(symbols)} answers: there is nothing to divide the edits by.')
     return float(wrong.sum() / symbols.sum())
+
+
+def perplexity(loss: float) -> float:
+    """Among how many equally likely symbols a model of this loss might as well choose: `exp(loss)`.
+
+    Args:
+      loss: mean cross-entropy in nats. A perplexity means something together with what the mean is over: characters or
+        words, and which of them a vocabulary leaves out.
+
+    Returns:
+      At least 1 for a loss of at least 0; infinity where a float holds no more.
+    """
+    with np.errstate(over='ignore'):
+        return float(np.exp(np.float64(loss)))
 
 
 def _check(outputs, answers):

@@ -90,6 +90,21 @@ def read_pairs(path: Path, target_path: Path | None = None, *, columns: int = 2)
     return [_pair(path, number, line, columns) for number, line in enumerate(read_lines(path), 1)]
 
 
+def read_text(path: Path) -> list[Pair]:
+    """Reads lines that stand for themselves: each becomes a pair whose source is empty and whose target is the line.
+
+    Args:
+      path: of the file, plain or .gz.
+
+    Returns:
+      One Pair for each line.
+
+    Raises:
+      UserError: as read_lines; a line has nothing but white space.
+    """
+    return [Pair('', _line(path, number, line)) for number, line in enumerate(read_lines(path), 1)]
+
+
 def as_text(path: Path, number: int, line: bytes) -> str:
     """A line of a file without its end; raises UserError naming file and line as `read_lines` does."""
     try:
@@ -131,4 +146,10 @@ def _aligned(path, target_path):
 def _side(path, number, text, name):
     if not text.strip():
         raise UserError(f'{path}:{number}: the {name} is empty; both sides of a pair must have text')
+    return text
+
+
+def _line(path, number, text):
+    if not text.strip():
+        raise UserError(f'{path}:{number}: the line is empty; each line must have text')
     return text

@@ -51,10 +51,10 @@ def asked(batch: Batch) -> Array:
 
 
 def measure_step(model: contract.EncoderDecoder, *, chunk: int = 4096,
-                 labelled: bool = False) -> Callable[[contract.Params, Batch], Metrics]:
+                 with_right: bool = False) -> Callable[[contract.Params, Batch], Metrics]:
     """Makes the pure function (params, batch) -> summed loss and token count: no dropout, no smoothing.
 
-    `labelled` adds `right`, how many targets have the highest score, each given the right inputs.
+    `with_right` adds `right`, how many targets have the highest score, each given the right inputs.
     """
     def measure(params: contract.Params, batch: Batch) -> Metrics:
         memory = contract.encode(model, params, batch.source, batch.source_places)
@@ -64,7 +64,7 @@ def measure_step(model: contract.EncoderDecoder, *, chunk: int = 4096,
             return contract.logits(model, params, rows)
         total, count = cross_entropy(decoded.hidden, logits, batch.targets, asked(batch), chunk=chunk)
         right = {'right': right_answers(decoded.hidden, logits, batch.targets, asked(batch), chunk=chunk)}
-        return {'loss': total, 'tokens': count, **(right if labelled else {})}
+        return {'loss': total, 'tokens': count, **(right if with_right else {})}
     return measure
 
 

@@ -18,6 +18,13 @@ def textbook_distance(left, right):
     return table[-1, -1]
 
 
+def test_perplexity_is_how_many_equally_likely_symbols_there_would_be():
+    assert accuracy.perplexity(np.log(7.0)) == pytest.approx(7.0)
+    assert accuracy.perplexity(0.0) == 1.0
+    assert accuracy.perplexity(1000.0) == np.inf
+    assert np.isnan(accuracy.perplexity(np.nan))
+
+
 def test_an_output_is_right_when_it_is_any_of_its_answers():
     right = accuracy.exact_match(['K AE T', 'D AO G', ''], [('K AE T',), ('D AA G', 'D AO G'), ('A',)])
     assert right.dtype == bool

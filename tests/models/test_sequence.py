@@ -78,7 +78,7 @@ def test_only_positions_that_are_asked_count():
     model, params = made('mixer=multi_head_dot')
     targets = np.where(np.arange(T) % 3 == 0, TOKENS, 0)
     batch = Batch(TOKENS, FULL, TOKENS, targets, FULL)
-    measured = measure_step(model, labelled=True)(params, batch)
+    measured = measure_step(model, with_right=True)(params, batch)
     assert float(measured['tokens']) == np.sum(targets > 0)
     scores = np.asarray(contract.logits(model, params, hidden(model, params)))
     losses = -np.asarray(jax.nn.log_softmax(jnp.asarray(scores)))[np.arange(B)[:, None], np.arange(T), targets]
@@ -101,8 +101,9 @@ def test_flops_are_those_of_its_layers():
 
 
 @pytest.mark.parametrize(('kind', 'task'), [('sequence', data.synthetic('copy')),
-                                           ('recurrent', data.labelled('parity'))])
-def test_a_task_of_labels_and_a_model_without_a_source_need_each_other(kind, task):
+                                           ('recurrent', data.labelled('parity')),
+                                           ('transformer', data.language_model())])
+def test_a_task_without_a_source_and_a_model_without_a_source_need_each_other(kind, task):
     config = base.choose(base.get_config(), kind)
     config.data = task
     with pytest.raises(UserError, match='all three or none'):

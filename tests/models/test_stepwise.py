@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -95,11 +96,12 @@ def test_step_by_step_is_teacher_forcing_for_whatever_the_registry_allows(config
     np.testing.assert_allclose(stepped, hidden, atol=2e-5 * max(1.0, float(np.abs(hidden).max())))
 
 
-def test_every_causal_mixer_and_every_cell_can_stand_in_a_model_without_a_source():
+@pytest.mark.parametrize('task', [data.labelled('parity'), data.language_model()], ids=lambda task: task.task)
+def test_every_causal_mixer_and_every_cell_can_stand_in_a_model_without_a_source(task):
     for name in (*CAUSAL, *(f'cell={cell}' for cell in CELLS)):
         words = name if name.startswith('cell=') else f'mixer={name}'
         config = base.choose(base.get_config(), f'sequence+{words}')
-        config.data = data.labelled('parity')
+        config.data = task
         build.validate(config)
         model = build.model(config, SYMBOLS, SYMBOLS)
 

@@ -6,7 +6,7 @@ import itertools
 import pytest
 
 from research.errors import UserError
-from research.text.corpus import Pair, read_lines, read_pairs
+from research.text.corpus import Pair, read_lines, read_pairs, read_text
 
 
 @pytest.fixture
@@ -44,6 +44,18 @@ def test_two_files_are_aligned_by_line(write):
 def test_a_pair_from_a_file_has_one_answer_and_no_alignment(write):
     pair, = read_pairs(write('pairs.tsv', b'a\tb\n'))
     assert (pair.others, pair.alignment) == ((), ())
+
+
+@pytest.mark.parametrize('name', ['text.txt', 'text.txt.gz'])
+def test_a_line_of_text_is_a_target_without_a_source(write, name):
+    assert read_text(write(name, b'a dog\n a\ttab \n')) == [Pair('', 'a dog'), Pair('', ' a\ttab ')]
+
+
+@pytest.mark.parametrize(('content', 'names'), [
+    (b'', ['the file is empty']), (b'a\n \nb\n', [':2', 'the line is empty']), (b'a\n\xff\n', [':2', 'UTF-8'])])
+def test_text_that_cannot_be_read_is_named(write, content, names):
+    path = write('text.txt', content)
+    refused(path, *names, call=lambda: read_text(path))
 
 
 def test_the_last_line_needs_no_line_feed(write):

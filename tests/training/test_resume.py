@@ -115,13 +115,26 @@ def test_the_next_ten_batches_follow_from_the_step_alone():
                 np.testing.assert_array_equal(mine, theirs)
 
 
+def best(accuracy, loss):
+    return train.Best(np.float32(accuracy), np.float32(loss), np.int32(0))
+
+
 def test_of_equal_accuracies_the_lower_loss_is_better():
-    def best(accuracy, loss):
-        return train.Best(np.float32(accuracy), np.float32(loss), np.int32(0))
-    assert best(0.5, 0.1).beaten_by(best(0.6, 0.9))
-    assert best(0.5, 0.2).beaten_by(best(0.5, 0.1))
-    assert not best(0.5, 0.1).beaten_by(best(0.5, 0.1))
-    assert not best(0.5, 0.1).beaten_by(best(0.4, 0.0))
+    rank = train.Best.by_accuracy
+    assert rank(best(0.6, 0.9)) > rank(best(0.5, 0.1))
+    assert rank(best(0.5, 0.1)) > rank(best(0.5, 0.2))
+    assert not rank(best(0.5, 0.1)) > rank(best(0.5, 0.1))
+    assert not rank(best(0.4, 0.0)) > rank(best(0.5, 0.1))
+
+
+def test_of_language_models_the_lower_loss_is_better_and_any_is_better_than_none():
+    rank = train.Best.by_loss
+    assert rank(best(0.4, 0.1)) > rank(best(0.6, 0.2))
+    assert rank(best(0.6, 0.1)) > rank(best(0.5, 0.1))
+    assert not rank(best(0.5, 0.1)) > rank(best(0.5, 0.1))
+    none = train.Trainer(config('additive')).example.best
+    assert rank(best(0.0, 99.0)) > rank(none)
+    assert np.isfinite(none.loss)  # or no checkpoint could be written before the first measurement
 
 
 def test_sigterm_saves_the_step_at_which_the_run_stops(tmp_path):
