@@ -70,7 +70,7 @@ def test_seeds_are_paired_and_different(study):
 
     def begin(trainer, seed):
         plan = trainer.plans.train.with_seed(seed)
-        params = jax.jit(trainer._begin)(np.uint32(seed)).params
+        params = jax.jit(trainer._begin)(np.uint32(seed), np.float32(1e-3)).params
         return [plan.ids(k) for k in range(2 * len(plan))], {
             jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree.leaves_with_path(params)}
     (ids, params), (same_ids, same), (other_ids, other) = (
