@@ -17,7 +17,7 @@ def writing(task: str, words: str) -> ConfigDict:
         for key in ('features', 'embedding_features', 'hidden'):
             if key in side:
                 side[key] = 64
-    for option, value in {'energy_width': 64, 'window': 2, 'maximum_length': 16}.items():
+    for option, value in {'energy_width': 64, 'window': 2, 'maximum_length': 32}.items():
         if option in config.decoder.reader:
             config.decoder.reader[option] = value
     return config

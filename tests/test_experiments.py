@@ -54,6 +54,21 @@ def test_learning_tries_the_rates_and_then_the_seeds_and_goes_on_where_it_stoppe
     assert 'the last line was cut off' in capsys.readouterr().err
 
 
+def test_a_case_that_cannot_run_is_named_and_does_not_stop_the_others(tmp_path, capsys, monkeypatch):
+    good, bad = (case for case in cases() if (case.name, case.task) in (('fourier', 'recall'),
+                                                                        ('synthesizer_random', 'copy')))
+    good, bad = (good, bad) if good.name == 'fourier' else (bad, good)
+    bad.config.decoder.reader.maximum_length = 16  # less than may be written
+    monkeypatch.setattr(learning, 'cases', lambda: [bad, good])
+    with pytest.raises(SystemExit) as caught:
+        learning.main(['--steps', '2', '--workdir', str(tmp_path)])
+    assert caught.value.code == 2
+    said = capsys.readouterr()
+    assert 'cases that could not run: 1; the first: synthesizer_random, copy: a sequence of 26 positions' in said.err
+    assert '| fourier | recall |' in said.out
+    assert len((tmp_path / 'results.jsonl').read_text().splitlines()) == 6
+
+
 def test_the_table_says_what_is_not_as_stated():
     case = Case('x', 'copy', 'learns', 0.9, None)
     runs = [{'name': 'x', 'task': 'copy', 'seed': seed, 'steps_to_threshold': steps, 'rate': 0.001, 'accuracy': 0.5}

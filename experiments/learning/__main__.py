@@ -42,13 +42,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         workdir = pathlib.Path(options.workdir)
         workdir.mkdir(parents=True, exist_ok=True)
         part, parts = _part(options.part)
+        problems = []
         for number, case in enumerate(chosen[part - 1::parts], 1):
             print(f'{case.name}, {case.task}: {number} of {len(chosen[part - 1::parts])}, stated: {case.stated}',
                   flush=True)
-            settle(case, workdir, options.steps)
+            try:
+                settle(case, workdir, options.steps)
+            except UserError as error:  # what stops one case does not stop the others
+                problems.append(f'{case.name}, {case.task}: {error}')
+                print(f'  cannot run: {error}', flush=True)
         table = markdown(everything, records.read_lines(workdir / 'results.jsonl'))
         (workdir / 'table.md').write_text(table, encoding='utf-8')
         print(table)
+        if problems:
+            raise UserError(f'cases that could not run: {len(problems)}; the first: {problems[0]}')
 
 
 def settle(case: Case, workdir: pathlib.Path, steps: int | None = None) -> None:
