@@ -38,6 +38,7 @@ catalogue: $(READY)
 learn: $(READY)
 	.venv/bin/python -m experiments.learning --part 1/2 & \
 		.venv/bin/python -m experiments.learning --part 2/2 && wait && .venv/bin/python -m experiments.learning
+	cp runs/learning/README.md runs/learning/results.jsonl experiments/learning
 
 # Milliseconds and bytes of every mixer as sequences grow; the machine must do nothing else.
 cost: $(READY)

@@ -45,7 +45,7 @@ def test_learning_tries_the_rates_and_then_the_seeds_and_goes_on_where_it_stoppe
     assert [line['rate'] for line in lines[:3]] == list(RATES)
     assert [line['seed'] for line in lines[3:]] == list(SEEDS)
     assert len({line['rate'] for line in lines[3:]}) == 1
-    table = (tmp_path / 'table.md').read_text()
+    table = (tmp_path / 'README.md').read_text()
     assert '| fourier | recall | fails | fails |' in table
     with open(tmp_path / 'results.jsonl', 'a') as file:
         file.write('{"half')
