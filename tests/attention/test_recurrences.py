@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from research.attention import linear, recurrences, registry
+from research.attention import linear, recurrences, registry, retention
 from research.attention.delta import unit_silu
 from research.errors import UserError
 from research.shapes import Places
@@ -232,6 +232,26 @@ def read(name, params, source=None, path='chunked', **options):
     if params is None:
         return nn.init(call, module)(jax.random.key(0))['params']
     return nn.apply(call, module)({'params': params})
+
+
+@pytest.mark.parametrize('path', recurrences.PATHS)
+def test_retention_that_neither_decays_nor_turns_is_linear_with_the_identity_as_features(path, monkeypatch):
+    """Before the norm and the gate: sums over pairs of q . k v, k divided by sqrt(H), not normalised."""
+    monkeypatch.setattr(retention, 'retention_decay', np.zeros)
+    params = read('retention', None, base=10000.0)
+    monkeypatch.setattr(retention.positions, 'rotary', lambda vectors, *_: vectors)
+    module = registry.make('retention', features=12, role='self', causal=True, path=path, heads=2, head_width=4,
+                           chunk=4, base=10000.0)
+    source = normal(B, T, 12, seed=9).astype(np.float32)
+
+    def call(module):
+        written = module.remember(source, PLACES)
+        return recurrences.read(module, module.query_projection(source), written, ())[0]
+    q, k, v = (np.einsum('btd,dnh->btnh', source, np.asarray(params[f'{name}_projection']['kernel'], np.float64))
+               for name in ('query', 'key', 'value'))
+    same = (SEGMENT[:, :, None] == SEGMENT[:, None]) & (SEGMENT > 0)[:, :, None] & np.tril(np.ones((T, T), bool))
+    expected = np.einsum('btnh,bsnh,bts,bsnv->btnv', q, k / 2.0, same, v)
+    np.testing.assert_allclose(nn.apply(call, module)({'params': params}), expected, atol=1e-5)
 
 
 def test_gated_delta_that_lets_nothing_decay_and_leaves_its_gate_open_is_delta():
