@@ -7,9 +7,9 @@ A run is chosen in words, joined by +:
     --config=configs/pronunciation.py:transformer_to_recurrent+dot  one of each, and the reader
 
 Words: recurrent, transformer, recurrent_to_transformer, transformer_to_recurrent, sequence (a model without a source,
-for labels or text), and, for the reader, those of configs/attention.py. After a kind, three parts can be changed on
+for labels or text), and, for the reader, those of configs/attention.py. After a kind, four parts can be changed on
 both sides: mixer=retention, position=rotary (what is added to embeddings: none, sinusoidal or learned; or a scheme of
-configs/positions.py), cell=lstm:
+configs/positions.py), cell=lstm, short_convolution=4 (positions seen by a convolution before a mixer):
 
     --config=configs/pronunciation.py:transformer+position=rotary
     --config=configs/pronunciation.py:recurrent_to_transformer+multi_query+mixer=grouped_query+cell=lstm
@@ -108,6 +108,7 @@ def transformer_encoder() -> ConfigDict:
         'features': 128,              # D
         'hidden': 256,                # F, width inside the feed-forward networks
         'mixer': attention.get('multi_head_dot'),
+        'short_convolution': 0,       # W, positions that a convolution before the mixer sees, itself included; 0 = none
         'norm': 'pre',                # pre or post
         'position': 'sinusoidal',     # none, sinusoidal or learned
         'maximum_length': 256,        # learned positions; a longer sequence is refused
@@ -124,6 +125,7 @@ def transformer_decoder(reader: str = 'multi_head_dot') -> ConfigDict:
         'features': 128,
         'hidden': 256,
         'mixer': attention.get('multi_head_dot'),
+        'short_convolution': 0,
         'reader': attention.get(reader),
         'norm': 'pre',
         'position': 'sinusoidal',
@@ -146,6 +148,7 @@ def sequence(mixer: str = 'multi_head_dot') -> ConfigDict:
         'features': 64,
         'hidden': 128,
         'mixer': attention.get(mixer),  # or {'name': 'cell', 'cell': 'lstm'}: the word cell=lstm
+        'short_convolution': 0,
         'causal': True,               # a position sees earlier ones only; False = both directions
         'norm': 'pre',
         'position': 'sinusoidal',
@@ -202,6 +205,13 @@ def _cell(config: ConfigDict, name: str) -> None:
         side.cell = name
 
 
+def _short_convolution(config: ConfigDict, width: str) -> None:
+    if not width.isdecimal():
+        raise ValueError(f'short_convolution={width} after the colon of --config; it must be a whole number')
+    for side in _sides(config, 'short_convolution'):
+        side.short_convolution = int(width)
+
+
 def _sides(config: ConfigDict, key: str) -> list[ConfigDict]:
     sides = [side for side in (config.encoder, config.decoder) if key in side]
     if not sides:
@@ -210,7 +220,7 @@ def _sides(config: ConfigDict, key: str) -> list[ConfigDict]:
 
 
 EMBEDDED = ('none', 'sinusoidal', 'learned')
-CHANGES = {'mixer': _mixer, 'position': _position, 'cell': _cell}
+CHANGES = {'mixer': _mixer, 'position': _position, 'cell': _cell, 'short_convolution': _short_convolution}
 
 
 def _known(name: str, known, what: str) -> str:

@@ -16,6 +16,7 @@ import optax
 
 from research.attention import registry as attention
 from research.attention.both_ways import BothWays
+from research.attention.short_convolution import convolved
 from research.cells import registry as cells
 from research.errors import UserError
 from research.layers.residual import NORMS
@@ -171,6 +172,7 @@ TRANSFORMER_RULES = {
     'layers': _at_least(1),
     'features': _at_least(1),
     'hidden': _at_least(1),
+    'short_convolution': ('0 (none) or at least 2', lambda value: value == 0 or value >= 2),
     'norm': _one_of(NORMS),
     'position': _one_of(transformer.POSITIONS),
     'maximum_length': _at_least(1),
@@ -394,10 +396,11 @@ def _mixer(part: Config, causal: bool, layer: int = 0, dtype: Any = None) -> Any
         cell = functools.partial(cells.make, part.mixer.cell, dtype=dtype)
         cell(part.features)  # an unknown name is refused here
         common = {'features': part.features, 'role': 'self', 'causal': causal, 'layer': layer, 'dtype': dtype}
-        copies = [CellMixer(**common | {'causal': True}, cell=cell) for _ in range(1 if causal else 2)]
+        copies = [convolved(CellMixer(**common | {'causal': True}, cell=cell), part.short_convolution)
+                  for _ in range(1 if causal else 2)]
         return copies[0] if causal else BothWays(**common, forward=copies[0], backward=copies[1])
     return attention.make(features=part.features, role='self', causal=causal, layer=layer, dtype=dtype,
-                          **_plain(part.mixer))
+                          short_convolution=part.short_convolution, **_plain(part.mixer))
 
 
 def _reader(part: Config, layer: int = 0, dtype: Any = None) -> Any:

@@ -120,6 +120,8 @@ def test_every_scheme_of_positions_has_a_line_of_options_and_no_other():
     ('transformer+mixr=retention', "Unknown part 'mixr'.* Did you mean 'mixer'"),
     ('recurrent+mixer=retention', 'neither encoder nor decoder has a mixer'),
     ('transformer+cell=lstm', 'neither encoder nor decoder has a cell'),
+    ('recurrent+short_convolution=4', 'neither encoder nor decoder has a short_convolution'),
+    ('transformer+short_convolution=wide', 'short_convolution=wide .* must be a whole number'),
     ('transformer+mixer=fourier+position=rotary', "mixer 'fourier' has no option position")])
 def test_a_word_that_means_nothing_is_refused(words, message):
     with pytest.raises(ValueError, match=message):

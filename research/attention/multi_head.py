@@ -60,9 +60,11 @@ def attend(query: Array, keys: Array, values: Array, *, mask: Array, bias: Array
     arXiv:2305.13245, section 2.2; chunked: Rabe and Staats 2021, arXiv:2112.05682, section 2; softcap: Gemma 2,
     arXiv:2408.00118, section 2. Differs: the empty row (a softmax over nothing is not defined there).
     """
-    N, K = query.shape[2], keys.shape[2]
+    N, K, T = query.shape[2], keys.shape[2], query.shape[1]
     if N % K:
         raise UserError(f'{N} query heads cannot share {K} key heads evenly: make the first a multiple of the second')
+    if bias is not None:
+        bias = bias.reshape((1,) * (4 - bias.ndim) + bias.shape)
     if path == 'explicit':
         keys, values = (jnp.repeat(array, N // K, axis=2) for array in (keys, values))
         dtype = jnp.promote_types(jnp.result_type(query, keys), jnp.float32)
@@ -76,15 +78,29 @@ def attend(query: Array, keys: Array, values: Array, *, mask: Array, bias: Array
     _check_library(path, query, keys, values, softcap)
     if sink is not None:  # one more key and value of zeros, whose logit is the bias
         bias = jnp.zeros((1, 1, 1, 1), jnp.float32) if bias is None else bias
-        bias = jnp.broadcast_to(bias, (bias.shape[0], N, query.shape[1], keys.shape[1]))
+        bias = jnp.broadcast_to(bias, (bias.shape[0], N, T, keys.shape[1]))
         column = jnp.broadcast_to(sink[None].astype(bias.dtype), (*bias.shape[:3], 1))
         bias = jnp.concatenate([bias, column], axis=-1)
         keys, values = (jnp.pad(array, ((0, 0), (0, 1), (0, 0), (0, 0))) for array in (keys, values))
         whole = jnp.pad(mask, ((0, 0), (0, 0), (0, 1)), constant_values=True)
     else:
         whole = mask
+    if path == 'cudnn':
+        query, keys, values, bias, whole = _even(query, keys, values, bias, whole)
     context = jax.nn.dot_product_attention(query, keys, values, bias, whole[:, None], scale=scale, implementation=path)
-    return jnp.where(jnp.any(mask, axis=-1)[..., None, None], context, 0.0), None  # the library reads everything then
+    # Where nothing may be read, the library reads everything.
+    return jnp.where(jnp.any(mask, axis=-1)[..., None, None], context[:, :T], 0.0), None
+
+
+def _even(query, keys, values, bias, mask):
+    """The same with one more position where T or S is odd, which nothing reads: cuDNN trains with even ones only."""
+    more = [length % 2 for length in mask.shape[1:]]
+    query, keys, values = (jnp.pad(array, ((0, 0), (0, odd), (0, 0), (0, 0)))
+                           for array, odd in ((query, more[0]), (keys, more[1]), (values, more[1])))
+    if bias is not None:
+        bias = jnp.pad(bias, ((0, 0), (0, 0), *((0, odd if size > 1 else 0)
+                                                for odd, size in zip(more, bias.shape[2:], strict=True))))
+    return query, keys, values, bias, jnp.pad(mask, ((0, 0), (0, more[0]), (0, more[1])))
 
 
 def _capped(logits, softcap):
@@ -103,9 +119,10 @@ def _check_library(path, query, keys, values, softcap):
         if jax.default_backend() != 'gpu':
             raise UserError(f"path 'cudnn' needs an NVIDIA GPU, and this is a {jax.default_backend()}: choose path "
                             "'xla' or 'chunked'")
-        if jnp.result_type(query, keys, values) not in (jnp.bfloat16, jnp.float16) or query.shape[-1] % 8:
-            raise UserError(f"path 'cudnn' computes in bfloat16 or float16, with heads of a multiple of 8, not in "
-                            f"{query.dtype} with {query.shape[-1]}")
+        if (jnp.result_type(query, keys, values) not in (jnp.bfloat16, jnp.float16)
+                or query.shape[-1] % 8 or query.shape[-1] > 256):  # before Hopper 128, which the library says itself
+            raise UserError(f"path 'cudnn' computes in bfloat16 or float16, with heads of a multiple of 8 and at most "
+                            f"256, not in {query.dtype} with {query.shape[-1]}")
 
 
 def _chunked(query, keys, values, mask, bias, scale, softcap, sink):

@@ -25,6 +25,7 @@ from research.attention.multi_head import MultiHeadDot
 from research.attention.multi_head_additive import MultiHeadAdditive
 from research.attention.multiplicative import Concat, Dot, General, ScaledDot
 from research.attention.retention import GatedLinear, Retention, StateSpace
+from research.attention.short_convolution import convolved
 from research.attention.synthesizer import DenseSynthesizer, RandomSynthesizer
 from research.attention.talking_heads import TalkingHeads
 from research.errors import UserError, nearest
@@ -178,7 +179,7 @@ def options(name: str) -> tuple[str, ...]:
 
 
 def make(name: str, *, features: int, role: str, causal: bool = False, path: str = 'explicit', layer: int = 0,
-         dtype: Any = None, **options: Any) -> Attention:
+         dtype: Any = None, short_convolution: int = 0, **options: Any) -> Attention:
     """Makes an attention.
 
     Args:
@@ -189,6 +190,7 @@ def make(name: str, *, features: int, role: str, causal: bool = False, path: str
       path: 'explicit', or another of the variant's paths.
       layer: which layer of its stack it is for, counted from 0.
       dtype: what is computed in; None means the type that inputs and parameters promote to.
+      short_convolution: W, positions that a convolution before the projections sees; 0 = none. Self role only.
       **options: a value for every option of the variant.
 
     Raises:
@@ -218,6 +220,9 @@ def make(name: str, *, features: int, role: str, causal: bool = False, path: str
         raise UserError(f'{attention}: features is {features}; it must be at least 1')
     if causal and role != 'self':
         raise UserError(f"{attention}: causal is True; only role 'self' can be causal")
+    if short_convolution != 0 and (role != 'self' or short_convolution < 2):
+        raise UserError(f'{attention}: short_convolution is {short_convolution}; it must be 0 (none) or, in the role '
+                        "'self' only, at least 2")
     for option, (wanted, holds) in variant.demands.items():
         if not holds(options[option]):
             free = next(other for other in VARIANTS.values() if other.attention is variant.attention)
@@ -226,17 +231,18 @@ def make(name: str, *, features: int, role: str, causal: bool = False, path: str
     both = role == 'self' and causal not in variant.causal
     if both and not causal:
         directions = (make(name, features=features, role=role, causal=True, path=path, layer=layer, dtype=dtype,
-                           **options) for _ in range(2))
+                           short_convolution=short_convolution, **options) for _ in range(2))
         return BothWays(features, role, causal, path, layer, dtype, *directions)
     if both:
         raise UserError(f'{attention} reads all positions at once; it cannot be causal, so no decoder can have it')
     try:
         options = {option: NODES[fields[option]](**value) if fields[option] in NODES else value
                    for option, value in options.items()}
-        return variant.attention(features=features, role=role, causal=causal, path=path, layer=layer, dtype=dtype,
+        made = variant.attention(features=features, role=role, causal=causal, path=path, layer=layer, dtype=dtype,
                                  **options)
     except UserError as error:
         raise UserError(f'{attention}: {error}') from None
+    return convolved(made, short_convolution)
 
 
 def _variant(name: str) -> Variant:

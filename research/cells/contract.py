@@ -109,6 +109,11 @@ class Cell(nn.Module, abc.ABC):
         return tuple(part.reshape(-1, *shape) for part, shape in
                      zip(jnp.split(vector.astype(self.state_dtype), ends, axis=-1), self.shapes, strict=True))
 
+    @property
+    def start_flops(self) -> float:
+        """Forward FLOPs of `start_from`, once a sentence: none where the vector is only cut."""
+        return 0.0
+
     def project(self, inputs: Array) -> Array:
         """All that does not depend on the state: inputs [..., D] -> [..., G]."""
         return self.projection(inputs)

@@ -139,6 +139,11 @@ class Lru(Cell):
         return (real_part(h, *(array.astype(self.state_dtype) for array in self.recurrent[-2:])), h.real, h.imag)
 
     @property
+    def start_flops(self) -> float:
+        """Forward FLOPs of `start_from`: the products of C with both parts of h."""
+        return 4.0 * self.features**2
+
+    @property
     def recurrent_flops(self) -> float:
         """Forward FLOPs of the recurrence: the products of C with both parts of h."""
         return 4.0 * self.features**2

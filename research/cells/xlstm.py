@@ -206,6 +206,11 @@ class MLstm(Cell):
         return v, v[:, :, None] * k[:, None, :], k, jnp.zeros_like(k[:, :1])
 
     @property
+    def start_flops(self) -> float:
+        """Forward FLOPs of `start_from`: the product of the pair's two vectors."""
+        return 1.0 * self.features**2
+
+    @property
     def recurrent_flops(self) -> float:
         """Forward FLOPs of the recurrence: M forgets, gets a product of two vectors added, and is read."""
         return 5.0 * self.features**2

@@ -297,7 +297,8 @@ class RecurrentDecoder(nn.Module):
         word = (cell.flops(self.embedding_features) + cell.flops(context_width) * (self.reads_with == 'between')
                 + (self.layers - 1) * cell.flops(D) + 2.0 * read * cell.projected_width + 2.0 * parts * D
                 + 2.0 * D * self.vocabulary)
-        bridge = sum(2.0 * width * cell.start_width for width in align_at_top(final_widths, self.layers))
+        bridge = sum(2.0 * width * cell.start_width + cell.start_flops
+                     for width in align_at_top(final_widths, self.layers))
         return (targets * word + bridge * (self.start_state == 'final')
                 + self.reader().flops(targets, entries, D, source_width))
 

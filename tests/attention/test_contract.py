@@ -23,24 +23,27 @@ ROLES, PATHS = ('cross', 'self'), ('explicit', 'xla', 'cudnn', 'chunked', 'block
 
 
 class Case(NamedTuple):
-    """One variant, one role, one path."""
+    """One variant, one role, one path; `convolution` is the width of the short convolution before it, 0 = none."""
 
     name: str
     role: str
     causal: bool
     path: str
+    convolution: int = 0
 
     @property
     def variant(self):
         return registry.VARIANTS[self.name]
 
     def __str__(self):
-        return f'{self.name}-{"causal-" * self.causal}{self.role}-{self.path}'
+        return (f'{self.name}-{"convolved-" * (self.convolution > 0)}{"causal-" * self.causal}{self.role}-{self.path}')
 
 
 CASES = [Case(variant.name, role, causal, path) for variant in registry.VARIANTS.values() for role in variant.roles
          for causal in ((False, True) if role == 'self' else (False,)) for path in variant.paths if path != 'cudnn'
          if not (causal and True not in variant.causal)]
+CONVOLVED = ('multi_head_dot', 'linear', 'delta')  # a cache, sums that read both ways, a memory that has two copies
+CASES += [case._replace(convolution=3) for case in CASES if case.name in CONVOLVED and case.role == 'self']
 EXPLICIT = [case for case in CASES if case.path == 'explicit']
 STEPWISE = [case for case in CASES if case.role == 'cross' or case.causal]
 PACKED = [case for case in CASES if case.variant.packing]
@@ -98,7 +101,7 @@ def inputs(case, seed=0):
 def make(case, options=None, **more):
     options = ORACLES[case.name].options if options is None else options
     return registry.make(case.name, role=case.role, causal=case.causal, path=case.path,
-                         **{'features': FEATURES, **more, **options})
+                         short_convolution=case.convolution, **{'features': FEATURES, **more, **options})
 
 
 def reading(module):
@@ -166,7 +169,8 @@ def expected(case):
 
 
 def oracle(case, params, given, options):
-    return oracle_of(case.name, case.role, case.causal)(params, *given, case.role, case.causal, options)
+    function = oracle_of(case.name, case.role, case.causal, case.convolution > 0)
+    return function(params, *given, case.role, case.causal, options)
 
 
 def readable(case):

@@ -275,12 +275,12 @@ def test_every_path_is_the_explicit_one_forward_and_backward(path, dtype, asked)
 
 
 @pytest.mark.skipif(jax.default_backend() != 'gpu', reason='cudnn needs an NVIDIA GPU')
-@pytest.mark.parametrize(('K', 'with_bias'), [(N, False), (2, True)])
-def test_cudnn_is_the_explicit_path_on_a_gpu(K, with_bias):
-    """Training needs T and S even: its mask is a bias."""
-    arrays = [normal(B, 16, N, 64), normal(B, 24, K, 64, seed=1), normal(B, 24, K, 64, seed=2)]
-    arrays = [array.astype(jnp.bfloat16) for array in arrays] + [normal(B, N, 16, 24) if with_bias else None]
-    mask, direction = np.random.default_rng(6).random((B, 16, 24)) < 0.6, normal(B, 16, N, 64, seed=4)
+@pytest.mark.parametrize(('K', 'T', 'S', 'with_bias'), [(N, 16, 24, False), (2, 16, 24, True), (2, 15, 23, True),
+                                                        (N, 16, 23, False)])
+def test_cudnn_is_the_explicit_path_on_a_gpu(K, T, S, with_bias):
+    arrays = [normal(B, T, N, 64), normal(B, S, K, 64, seed=1), normal(B, S, K, 64, seed=2)]
+    arrays = [array.astype(jnp.bfloat16) for array in arrays] + [normal(B, N, T, S) if with_bias else None]
+    mask, direction = np.random.default_rng(6).random((B, T, S)) < 0.6, normal(B, T, N, 64, seed=4)
     mask[0, 1] = False
 
     def total(arrays, path):
@@ -294,6 +294,38 @@ def test_cudnn_is_the_explicit_path_on_a_gpu(K, with_bias):
         np.testing.assert_allclose(np.asarray(ours, np.float32), theirs, atol=0.03 * np.abs(theirs).max(), rtol=0)
     assert not np.any(context[0, 1])
     assert not np.any(gradients[0][0, 1])
+
+
+@pytest.mark.parametrize(('asked', 'length'), [(Asked(), 7), (Asked(K=2, extras=('bias', 'sink')), 7),
+                                               (Asked(extras=('bias',), bias=(B, 1)), 6)], ids=str)
+def test_cudnn_sees_even_lengths_whatever_they_are(asked, length, monkeypatch):
+    """Its mask is a bias, and with a bias it cannot train with odd ones; here the library computes on the CPU."""
+    mask, query = some_may_be_read(asked.S)[:, :length], normal(B, length, N, 8).astype(jnp.bfloat16)
+    keys, values = (normal(B, asked.S, asked.K, 8, seed=seed).astype(jnp.bfloat16) for seed in (1, 2))
+    more = {'sink': normal(N, 1, 1, seed=3)} if 'sink' in asked.extras else {}
+    if 'bias' in asked.extras:
+        more['bias'] = normal(*asked.bias, length, asked.S, seed=5)
+    original, seen = jax.nn.dot_product_attention, []
+
+    def library(query, keys, values, bias, mask, *, scale, implementation):
+        seen.append((implementation, query.shape[1] % 2, keys.shape[1] % 2, values.shape[1] % 2, mask.shape[2] % 2,
+                     mask.shape[3] % 2, bias is not None and bias.shape[2:] != mask.shape[2:]))
+        return original(query, keys, values, bias, mask, scale=scale, implementation='xla')
+    there, _ = attend(query, keys, values, mask=mask, scale=0.4, path='xla', **more)
+    monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+    monkeypatch.setattr(jax.nn, 'dot_product_attention', library)
+    here, _ = attend(query, keys, values, mask=mask, scale=0.4, path='cudnn', **more)
+    assert seen == [('cudnn', 0, 0, 0, 0, 0, False)]
+    np.testing.assert_allclose(here.astype(np.float32), there.astype(np.float32), atol=0.02)
+
+
+@pytest.mark.parametrize('path', ['explicit', 'xla', 'chunked'])
+def test_a_bias_of_fewer_axes_is_one_for_all(path):
+    query, keys, mask = normal(B, T, N, H), normal(B, S, N, H, seed=1), some_may_be_read(S)
+    bias = normal(N, T, S, seed=2)
+    for one, whole in ((bias, bias[None]), (bias[0], bias[None, :1])):
+        np.testing.assert_allclose(attend(query, keys, keys, mask=mask, bias=one, scale=0.3, path=path)[0],
+                                   attend(query, keys, keys, mask=mask, bias=whole, scale=0.3, path=path)[0], atol=1e-6)
 
 
 @pytest.mark.parametrize('path', ['explicit', 'xla', 'chunked'])
@@ -340,12 +372,12 @@ def test_cudnn_without_a_gpu_is_refused():
         attend(arrays, arrays, arrays, mask=mask, scale=1.0, path='cudnn')
 
 
-@pytest.mark.parametrize(('dtype', 'width'), [('float32', 8), ('bfloat16', 12)])
+@pytest.mark.parametrize(('dtype', 'width'), [('float32', 8), ('bfloat16', 12), ('bfloat16', 264)])
 def test_cudnn_computes_in_half_precision_with_heads_of_a_multiple_of_eight(dtype, width, monkeypatch):
     monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')  # refused before anything is computed
     arrays, mask = jnp.zeros((B, T, N, width), dtype), jnp.ones((B, T, T), bool)
-    with pytest.raises(UserError, match=f'in bfloat16 or float16, with heads of a multiple of 8, not in {dtype} with '
-                                        f'{width}'):
+    with pytest.raises(UserError, match='in bfloat16 or float16, with heads of a multiple of 8 and at most 256, not '
+                                        f'in {dtype} with {width}'):
         attend(arrays, arrays, arrays, mask=mask, scale=1.0, path='cudnn')
 
 

@@ -102,6 +102,9 @@ WRONG = [
     ({'name': 'softcap', **HEADS}, 'softcap is 0.0, but with this name it must be above 0.0'),
     ({'name': 'sigmoid', **HEADS}, "normaliser is 'softmax', but with this name it must be sigmoid"),
     ({'name': 'gated', **HEADS}, "gate is 'none', but with this name it must be head or element"),
+    # the convolution before a mixer
+    (ours({'name': 'multi_head_dot', **HEADS, 'short_convolution': 1}), 'short_convolution is 1; it must be 0 (none) '),
+    ({'name': 'multi_head_dot', **HEADS, 'short_convolution': 4}, "in the role 'self' only, at least 2"),
     # paths that cannot do what is asked
     *(({'name': 'multi_head_dot', **HEADS, 'path': path, 'normaliser': normaliser},
        f"normaliser {normaliser!r} needs path 'explicit', not {path!r}")

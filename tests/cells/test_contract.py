@@ -332,6 +332,10 @@ def test_stated_flops_are_those_that_the_compiler_counts(name):
     variables = jax.eval_shape(init, jax.random.key(0))
     step = jax.jit(functools.partial(cell.apply, method='step')).lower(variables, cell.start(rows), inputs).compile()
     np.testing.assert_allclose(step.cost_analysis()['flops'] / rows, cell.flops(inputs_width), rtol=0.05)
+    begin = jax.jit(functools.partial(cell.apply, method='start_from'))
+    begin = begin.lower(variables, jnp.zeros((rows, cell.start_width))).compile()
+    counted = (begin.cost_analysis() or {}).get('flops', 0.0) / rows
+    np.testing.assert_allclose(counted, cell.start_flops, rtol=0.05, atol=width)  # a factor of each number at most
 
 
 @EVERY

@@ -40,8 +40,8 @@ def read(part, params, query, source, query_places, source_places, role='cross',
     """What the part's reader (or mixer) says: its own oracle."""
     chosen = part.reader if role == 'cross' else part.mixer
     options = {key: value for key, value in chosen.items() if key not in ('name', 'path')}
-    return attention.oracle_of(chosen.name, role, causal)(params, query, source, query_places, source_places, role,
-                                                          causal, options | {'layer': layer})
+    function = attention.oracle_of(chosen.name, role, causal, role == 'self' and part.short_convolution > 0)
+    return function(params, query, source, query_places, source_places, role, causal, options | {'layer': layer})
 
 
 # ------------------------------------------------------------------------------------------------------------ recurrent

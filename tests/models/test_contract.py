@@ -109,7 +109,7 @@ def combinations(wirings):
 
 CROSS = classes('cross')
 MIXED = [f'transformer with mixer={name}' for name in classes('self') if name != 'multi_head_dot'] + [
-    f'transformer with position={name}' for name in positions.OPTIONS]
+    f'transformer with position={name}' for name in positions.OPTIONS] + ['transformer with short_convolution=3']
 COMBINATIONS = combinations([*WIRINGS, *MIXED])
 
 
@@ -426,6 +426,7 @@ def test_an_encoder_without_positions_does_not_see_order():
     ('recurrent, between, three layers of lstm', 'multi_head_dot'),
     ('recurrent, between, mlstm to qrnn, zero start', 'multi_head_dot'),
     ('transformer_to_recurrent', 'general'), ('recurrent, current, input feeding', 'multi_head_dot'),
+    ('recurrent, minimal_gru to lru', 'multi_head_dot'),
     ('recurrent, lstm of three layers to two of gru, tied', 'multi_head_dot')])
 def test_flops_are_those_that_the_compiler_counts(wiring, reader):
     """At S = T = 1 a scan has one turn, so the compiler, which counts a scan's body once, counts everything."""

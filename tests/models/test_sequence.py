@@ -16,7 +16,8 @@ from research.training.step import measure_step
 B, T, V = 3, 7, 9
 FULL = Places(np.ones((B, T), np.int32), np.tile(np.arange(T, dtype=np.int32), (B, 1)))
 TOKENS = np.random.default_rng(0).integers(4, V, (B, T)).astype(np.int32)
-KINDS = ('mixer=multi_head_dot', 'mixer=delta', 'cell=lstm', 'cell=mlstm')
+KINDS = ('mixer=multi_head_dot', 'mixer=delta', 'cell=lstm', 'cell=mlstm', 'mixer=delta+short_convolution=3',
+         'cell=lstm+short_convolution=3')
 
 
 def made(words, **changes):

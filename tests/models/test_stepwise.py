@@ -39,6 +39,8 @@ def configs(draw):
             side.cell = draw(st.sampled_from(list(CELLS)))
         if 'mixer' in side and side.mixer.name != 'cell':
             side.mixer = attention.get(draw(st.sampled_from(mixers)))
+        if 'short_convolution' in side:
+            side.short_convolution = draw(st.sampled_from([0, 3]))
         if 'position' in side:
             side.position = draw(st.sampled_from(base.EMBEDDED))
             if 'position' in side.mixer:
