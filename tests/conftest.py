@@ -1,6 +1,7 @@
 """What every test shares: one device thread pool, no accelerator preallocation, the data folder where it is there."""
 
 import gc
+import importlib.metadata
 import os
 import pathlib
 import sys
@@ -9,8 +10,12 @@ import pytest
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
-# Most of the time of tests is compiling programs that run once: three quarters of it are saved without optimising.
-os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true')
+# Most of the time of tests is compiling programs that run once: most of that is saved without optimising. jaxlib 0.10
+# also has an older, quicker way of making fusions; others end the process at a flag that they do not know.
+os.environ.setdefault('XLA_FLAGS', ' '.join([
+    '--xla_backend_optimization_level=0', '--xla_llvm_disable_expensive_passes=true',
+    '--xla_cpu_parallel_codegen_split_count=1',
+    *['--xla_cpu_use_fusion_emitters=false'] * importlib.metadata.version('jaxlib').startswith('0.10.')]))
 # Tests that start processes, and both workers, find the programs that another one has compiled.
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(pathlib.Path(__file__).resolve().parent.parent / '.cache' / (
     f'jax-{sys.version_info.major}.{sys.version_info.minor}')))
