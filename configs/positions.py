@@ -9,6 +9,7 @@ OPTIONS = {
     'shaw': {'distance': 16},                                 # beyond it all distances are one
     'kerple_log': {},
     'kerple_power': {},
+    'fire': {'hidden': 32, 'threshold': 512.0},               # width of its network; shares are of that many positions
 }
 
 

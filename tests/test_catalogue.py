@@ -115,6 +115,7 @@ def test_unknown_options_are_guessed_by_their_type_or_leave_the_sizes_open(monke
     ('multi_query', ['Here it must be 1.']),
     ('gru_reset_before', ['cell gru_reset_before', 'Differs: with biases']),  # of the function that it refers to
     ('kerple_log', ['position kerple_log', 'log(1 + a[n] d)']),
+    ('fire', ['position fire', 'psi(x) = log(1 + |c| x)']),
     ('softmax', ['normaliser softmax'])])
 def test_one_entry_is_explained_by_its_docstring(name, words, capsys):
     catalogue.main([name])

@@ -168,12 +168,15 @@ def measure(chosen: Sequence[Row], lengths: Sequence[int], batch: int, rounds: i
                 same[alone[case]] = projection_programs(matrices, case[1], batch)
     everything = {(case, direction): program for found in (whole, same) for case, pair in found.items()
                   for direction, program in pair.items()}
-    calls = {}
+    calls, expected = {}, 0.0
     for key in track(list(everything), 'warming up'):
         everything[key].seconds()
-        calls[key] = min(MOST_CALLS, math.ceil(SAMPLE / everything[key].seconds()))
+        once = everything[key].seconds()
+        calls[key] = min(MOST_CALLS, math.ceil(SAMPLE / once))
+        expected += once * calls[key]
     times = {key: [] for key in everything}
-    for key in track([key for _ in range(rounds) for key in everything], 'timing'):
+    words = f'timing, about {rounds * expected / 60:.1f} minutes'
+    for key in track([key for _ in range(rounds) for key in everything], words):
         times[key].append(1000 * everything[key].seconds(calls[key]))
 
     def entry(case, direction):

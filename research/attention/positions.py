@@ -1,5 +1,6 @@
-"""What is added to embeddings so that order can be seen."""
+"""What is added to embeddings, queries, keys or logits so that order can be seen."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -140,3 +141,31 @@ def kerple_power(distance: Array, power: Array, factor: Array) -> Array:
     power, factor = jnp.clip(power, 0.01, 2.0)[:, None, None], jnp.maximum(factor, 0.01)[:, None, None]
     far = jnp.abs(distance)[:, None].astype(factor.dtype)
     return -factor * jnp.where(far > 0, jnp.where(far > 0, far, 1.0)**power, 0.0)
+
+
+def fire(distance: Array, position: Array, curvature: Array, threshold: Array, inner: tuple[Array, Array],
+         outer: tuple[Array, Array]) -> Array:
+    """A small network's number for how far back a key is, as a share of all that the query could look back.
+
+        share = psi(|s - t|) / (psi(max(t, |L|)) + 1e-6),  psi(x) = log(1 + |c| x)
+        bias[n] = relu(share w_1 + b_1) W_2 + b_2
+
+    Args:
+      distance: int32 [B, T, S], s - t.
+      position: t, int32 [B, T].
+      curvature: c, [].
+      threshold: L, []: nearer to the beginning than that, shares are of L.
+      inner: w_1 and b_1, [F] each.
+      outer: W_2 [F, N] and b_2 [N].
+
+    Returns:
+      [B, N, T, S].
+
+    Source: Li et al. 2023, arXiv:2310.04418, section 3. Differs: also both directions, where a share may be above one.
+    """
+    def psi(x):
+        return jnp.log1p(jnp.abs(curvature) * x)
+    least = jnp.maximum(position.astype(curvature.dtype), jnp.abs(threshold))[:, :, None]
+    share = psi(jnp.abs(distance).astype(curvature.dtype)) / (psi(least) + 1e-6)
+    hidden = jax.nn.relu(share[..., None] * inner[0] + inner[1])
+    return jnp.moveaxis(hidden @ outer[0] + outer[1], -1, 1)

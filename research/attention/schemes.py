@@ -181,6 +181,41 @@ class KerplePower(Positions):
                                       self.factor)
 
 
+class Fire(Positions, kw_only=True):
+    """`positions.fire`; c is 0.1 at the start, and L is the threshold times a learned factor, 1 at the start.
+
+    Attributes:
+      hidden: F, the width of the network; 32 in the paper.
+      threshold: L at the start, in positions; 512 in the paper.
+    """
+
+    hidden: int
+    threshold: float
+
+    def __post_init__(self):
+        if self.hidden < 1:
+            raise UserError(f'position.hidden is {self.hidden}; it must be at least 1')
+        if not self.threshold > 0:
+            raise UserError(f'position.threshold is {self.threshold}; it must be above 0')
+        super().__post_init__()
+
+    def setup(self):
+        F, N, random = self.hidden, self.heads, nn.initializers.lecun_normal()
+        self.curvature = self.param('curvature', nn.initializers.constant(0.1), ())
+        self.factor = self.param('factor', nn.initializers.ones, ())
+        self.inner = self.param('inner_kernel', random, (1, F)), self.param('inner_bias', nn.initializers.zeros, (F,))
+        self.outer = self.param('outer_kernel', random, (F, N)), self.param('outer_bias', nn.initializers.zeros, (N,))
+
+    def bias(self, query: Array, query_places: Places, key_places: Places) -> Array:
+        distance = positions.distances(query_places.position, key_places.position)
+        return positions.fire(distance, query_places.position, self.curvature, self.threshold * self.factor,
+                              (self.inner[0][0], self.inner[1]), self.outer)
+
+    @nn.nowrap
+    def flops(self, queries: int, entries: int) -> float:
+        return 2.0 * queries * entries * self.hidden * (1 + self.heads)
+
+
 class Entry(NamedTuple):
     """What is known of a scheme."""
 
@@ -198,6 +233,7 @@ SCHEMES = {entry.name: entry for entry in (
     Entry('shaw', Shaw, 'Shaw 2018, arXiv:1803.02155', 'learned vectors of distances, on keys and values'),
     Entry('kerple_log', KerpleLog, 'Chi 2022, arXiv:2205.09921', 'a learned loss, logarithmic in distance'),
     Entry('kerple_power', KerplePower, 'Chi 2022, arXiv:2205.09921', 'a learned loss, a power of distance'),
+    Entry('fire', Fire, 'Li 2023, arXiv:2310.04418', 'a learned function of distance as a share of what is behind'),
 )}
 
 

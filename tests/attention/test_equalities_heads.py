@@ -28,7 +28,7 @@ PAIRED = {option: PLAIN[option] for option in ('heads', 'head_width', 'projectio
                                                'normaliser')}
 SMALL = {option: PLAIN[option] for option in ('heads', 'head_width', 'projection_bias', 'normaliser')}
 POSITIONS = {'none': {}, 'rotary': {'base': 10.0}, 'alibi': {}, 't5_bias': {'buckets': 8, 'maximum_distance': 6},
-             'shaw': {'distance': 2}, 'kerple_log': {}, 'kerple_power': {}}
+             'shaw': {'distance': 2}, 'kerple_log': {}, 'kerple_power': {}, 'fire': {'hidden': 5, 'threshold': 3.0}}
 TOLERANCES = {'float64': 1e-11, 'float32': 2e-5}
 
 
@@ -258,7 +258,8 @@ def test_positions_that_add_nothing_are_none(name, kind, monkeypatch):
     same(run(module, nothing, program=program.__wrapped__), reference, params=PROJECTIONS)  # traced anew
 
 
-SHIFTED = [('multi_head_dot', PLAIN | {'position': position(name)}) for name in POSITIONS if name != 'none'] + [
+SHIFTED = [*(('multi_head_dot', PLAIN | {'position': position(name)}) for name in POSITIONS
+             if name not in ('none', 'fire')),  # fire also sees how much is behind
     ('multi_head_dot', PLAIN | {'position': position('rotary'), 'reach': window(3), 'query_key_norm': 'rms'}),
     ('talking_heads', PAIRED | {'position': position('rotary')}),
     ('differential', PAIRED | {'position': position('rotary'), 'head_norm': True}),

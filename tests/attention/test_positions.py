@@ -205,7 +205,7 @@ def test_kerple_has_finite_slopes_also_at_distance_zero(function, power):
 N, H = 2, 4
 QUERY, KEY = (Places(np.ones((1, len(at)), np.int32), np.array([at], np.int32)) for at in ([0, 3, 4], [0, 1, 3, 7, 4]))
 OPTIONS = {'none': {}, 'rotary': {'base': 10.0}, 'alibi': {}, 't5_bias': {'buckets': 8, 'maximum_distance': 9},
-           'shaw': {'distance': 2}, 'kerple_log': {}, 'kerple_power': {}}
+           'shaw': {'distance': 2}, 'kerple_log': {}, 'kerple_power': {}, 'fire': {'hidden': 5, 'threshold': 2.0}}
 
 
 def made(name, causal=False, **options):
@@ -222,7 +222,7 @@ def test_every_scheme_is_tested_here():
     assert set(OPTIONS) == set(SCHEMES)
 
 
-@pytest.mark.parametrize('name', OPTIONS)
+@pytest.mark.parametrize('name', [name for name in OPTIONS if name != 'fire'])  # it also sees what share that is
 def test_a_scheme_sees_distances_only(name):
     """What it adds to logits, to products and to what is read is the same when all positions shift."""
     module, params = made(name)
@@ -258,6 +258,32 @@ def test_schemes_add_what_their_formula_says():
         table, ours = params['params']['table'], module.apply(params, query, QUERY, KEY, method='bias')
         for n, t, s in np.ndindex(N, 3, 5):
             assert ours[0, n, t, s] == table[n, published_bucket(int(far[0, t, s]), 8, 9, causal)]
+
+
+def test_fire_is_the_formula_and_sees_shares_of_what_is_behind():
+    module, params = made('fire')
+    c, factor, w_1, b_1, W_2, b_2 = (np.asarray(params['params'][name], np.float64) for name in (
+        'curvature', 'factor', 'inner_kernel', 'inner_bias', 'outer_kernel', 'outer_bias'))
+    ours = module.apply(params, np.zeros((1, 3, N, H)), QUERY, KEY, method='bias')
+    for n, t, s in np.ndindex(N, 3, 5):
+        at = int(QUERY.position[0, t])
+        far = abs(int(KEY.position[0, s]) - at)
+        share = np.log(1 + abs(c) * far) / (np.log(1 + abs(c) * max(at, abs(2.0 * factor))) + 1e-6)
+        hidden = np.maximum(share * w_1[0] + b_1, 0)
+        np.testing.assert_allclose(ours[0, n, t, s], hidden @ W_2[:, n] + b_2[n], rtol=1e-4)
+    start = module.init(jax.random.key(0), jnp.zeros((1, 3, N, H)), QUERY, KEY, method='bias')
+    # all of what is behind is the same share wherever the query stands
+    first = Places(np.ones((1, 1), np.int32), np.zeros((1, 1), np.int32))
+    far = [module.apply(start, np.zeros((1, 1, N, H)), first._replace(position=first.position + at), first,
+                        method='bias') for at in (2, 30, 1000)]
+    np.testing.assert_allclose(far[1], far[0], rtol=1e-4)
+    np.testing.assert_allclose(far[2], far[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize('options', [{'hidden': 0}, {'threshold': 0.0}, {'threshold': float('nan')}])
+def test_a_fire_without_a_network_or_a_threshold_is_refused(options):
+    with pytest.raises(UserError, match=f'position.{next(iter(options))} is'):
+        scheme('fire', **OPTIONS['fire'] | options)
 
 
 @pytest.mark.parametrize('C', [0, 1, 2, 9])

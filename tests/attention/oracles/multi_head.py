@@ -40,8 +40,8 @@ def bucket(distance, buckets, maximum, causal):
     return after + min(grown, count - 1)
 
 
-def added(scheme, params, n, heads, query, distance, causal):
-    """What a scheme adds to one logit."""
+def added(scheme, params, n, heads, query, position, distance, causal):
+    """What a scheme adds to one logit of the query at that position."""
     if scheme['name'] == 'alibi':
         return -slope(n + 1, heads) * abs(distance)
     if scheme['name'] == 't5_bias':
@@ -53,6 +53,12 @@ def added(scheme, params, n, heads, query, distance, causal):
         return -max(params['power'][n], 0.01) * np.log(1.0 + max(params['factor'][n], 0.01) * abs(distance))
     if scheme['name'] == 'kerple_power':
         return -max(params['factor'][n], 0.01) * abs(distance)**float(np.clip(params['power'][n], 0.01, 2.0))
+    if scheme['name'] == 'fire':
+        longest = max(position, abs(scheme['threshold'] * params['factor']))
+        share = np.log(abs(params['curvature'] * distance) + 1.0)
+        share = share / (np.log(abs(params['curvature'] * longest) + 1.0) + 1e-6)
+        hidden = np.maximum(params['inner_kernel'][0] * share + params['inner_bias'], 0.0)
+        return hidden @ params['outer_kernel'][:, n] + params['outer_bias'][n]
     return 0.0
 
 
@@ -105,8 +111,8 @@ def logits_of(params, query, source, query_places, source_places, n, causal, opt
     if options['position']['name'] not in ('none', 'rotary'):
         for b, t, s in np.ndindex(logits.shape):
             distance = int(source_places.position[b, s]) - int(query_places.position[b, t])
-            logits[b, t, s] += added(options['position'], params.get('scheme'), n, options['heads'], q[b, t], distance,
-                                     causal)
+            logits[b, t, s] += added(options['position'], params.get('scheme'), n, options['heads'], q[b, t],
+                                     int(query_places.position[b, t]), distance, causal)
     return options['softcap'] * np.tanh(logits / options['softcap']) if options['softcap'] else logits
 
 
@@ -280,7 +286,7 @@ PLAIN = {'heads': 2, 'key_value_heads': 0, 'head_width': 3, 'projection_bias': F
 LARGE = PLAIN | {'head_width': 128}
 SCHEMES = ({'name': 'rotary', 'base': 100.0}, {'name': 'alibi'},
            {'name': 't5_bias', 'buckets': 6, 'maximum_distance': 5}, {'name': 'shaw', 'distance': 2},
-           {'name': 'kerple_log'}, {'name': 'kerple_power'})
+           {'name': 'kerple_log'}, {'name': 'kerple_power'}, {'name': 'fire', 'hidden': 5, 'threshold': 3.0})
 WIDE = {'head_width': 128}
 PAIRED = {'heads': 2, 'head_width': 3, 'projection_bias': False, 'position': {'name': 'none'},
           'reach': {'name': 'everything'}, 'normaliser': 'softmax'}
