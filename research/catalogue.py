@@ -248,7 +248,8 @@ def tables(entries: Sequence[dict[str, Any]]) -> list[Table]:
         Table('Attentions: what they are',
               'roles: cross = reads another sequence, self = mixes one. direction: of a self-attention; where it is '
               'causal, an encoder has two copies of it. weights: what they sum to, - = has none. Weights are returned '
-              'on path explicit; other paths compute the same. packing: whether sentences may share a row.',
+              'on path explicit; other paths compute the same. packing: whether sentences may share a row. Before any '
+              'of role self a short convolution may stand: short_convolution beside mixer in a config.',
               ATTENTION_COLUMNS,
               [_attention_row(entry) for entry in of('attention')], 3),
         Table('Attentions: what they cost',
