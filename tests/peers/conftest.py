@@ -52,7 +52,7 @@ def agree(ask, record_property):
 
     agree(peer, what, (program, case, options), ours, given): `ours` takes the arrays of `given`, by name, to outputs by
     name. `kept` has a boolean array for each output of which not all is compared. `level` names arrays whose gradient
-    is zero but for rounding: it is compared with the largest gradient of all, the others each with their own.
+    is next to rounding, or zero but for it: it is compared with the largest of all, the others each with their own.
     """
     def agree(peer, what, question, ours, given, *, kept=None, level=(), types=tuple(TOLERANCES)):
         kept, found = kept or {}, {}

@@ -6,7 +6,7 @@ import math
 import torch
 from transformers import masking_utils
 
-from tests.peers.exchange import load, projections, serve
+from tests.peers.exchange import linear, load, projections, serve
 
 
 def modeling(model):
@@ -79,6 +79,67 @@ def decoder(given, model, name, rotary, window=0, key_norm=False, **more):
     return {'context': context, 'weights': weights}
 
 
+def turned_by(module, name, config, length):
+    """Cosines and sines of the first positions, by the model's own rotary embedding."""
+    return getattr(module, f'{name}RotaryEmbedding')(config)(torch.zeros(1), torch.arange(length)[None])
+
+
+def latent(given, rotary, outputs):
+    """DeepSeek-V3, whose queries are not compressed here."""
+    query, module = given['query'], modeling('deepseek_v3')
+    (D, N, _), (R, _, H) = given['params/query_projection/kernel'].shape, given['params/key_up'].shape
+    turned = given['params/turned_projection/kernel'].shape[1]
+    config = module.DeepseekV3Config(
+        hidden_size=D, num_attention_heads=N, num_key_value_heads=N, q_lora_rank=None, kv_lora_rank=R,
+        qk_nope_head_dim=H, qk_rope_head_dim=turned, v_head_dim=H, rope_interleave=False, attention_dropout=0.0,
+        rope_parameters={'rope_type': 'default', 'rope_theta': rotary}, attn_implementation='eager')
+    weights = {
+        **linear(given, 'params/query_projection', 'q_proj'),
+        'kv_a_proj_with_mqa.weight': torch.cat([given['params/down_projection/kernel'],
+                                                given['params/turned_projection/kernel']], dim=1).T,
+        'kv_a_layernorm.weight': given['params/latent_norm/scale'],
+        'kv_b_proj.weight': torch.cat([given['params/key_up'], given['params/value_up']], dim=2).reshape(R, -1).T,
+        **linear(given, 'params/output_projection', 'o_proj', inputs=2)}
+    mask = masking_utils.create_causal_mask(config=config, inputs_embeds=query, attention_mask=given['query_real'],
+                                            cache=None)
+    found = load(module.DeepseekV3Attention(config, 0), weights)(
+        query, position_embeddings=turned_by(module, 'DeepseekV3', config, query.shape[1]), attention_mask=mask)
+    return dict(zip(outputs, found))
+
+
+def differential(given, rotary, layer):
+    """DiffLlama: a pair is head n and head n + N, each with one half of the values; its norm has no factors."""
+    query, module = given['query'], modeling('diffllama')
+    D, heads, H = given['params/query_projection/kernel'].shape
+    config = module.DiffLlamaConfig(
+        hidden_size=D, num_attention_heads=heads, num_key_value_heads=heads, head_dim=H, attention_dropout=0.0,
+        rms_norm_eps=1e-6, rope_parameters={'rope_type': 'default', 'rope_theta': rotary}, attn_implementation='eager')
+    order = [*range(0, heads, 2), *range(1, heads, 2)]
+    ordered = given | {f'params/{name}_projection/kernel': given[f'params/{name}_projection/kernel'][:, order]
+                       for name in ('query', 'key')}
+    values = given['params/value_projection/kernel'].reshape(D, heads // 2, 2, H)
+    ordered['params/value_projection/kernel'] = values.transpose(1, 2).reshape(D, heads, H)
+    ordered['params/output_projection/kernel'] = (given['params/norm/scale'][:, None]
+                                                  * given['params/output_projection/kernel'])
+    weights = projections(ordered, 'q_proj', 'k_proj', 'v_proj', 'o_proj') | {
+        f'lambda_{letter}{number}': given[f'params/{word}_factor_{number}']
+        for letter, word in (('q', 'query'), ('k', 'key')) for number in (1, 2)}
+    mask = masking_utils.create_causal_mask(config=config, inputs_embeds=query, attention_mask=given['query_real'],
+                                            cache=None)
+    attention = load(module.DiffLlamaAttention(config, layer), weights)
+    return {'context': attention(query, position_embeddings=turned_by(module, 'DiffLlama', config, query.shape[1]),
+                                 attention_mask=mask)[0]}
+
+
+def gated_delta(given, chunk):
+    """The rule of Qwen3-Next, position by position (chunk = 0) or chunk by chunk; queries are divided by sqrt(H)."""
+    arrays = [given[name] for name in ('query', 'keys', 'values', 'log_decay', 'rate')]
+    module = modeling('qwen3_next')
+    if chunk:
+        return {'reads': module.torch_chunk_gated_delta_rule(*arrays, chunk_size=chunk)[0]}
+    return {'reads': module.torch_recurrent_gated_delta_rule(*arrays)[0]}
+
+
 def fnet(given):
     module = modeling('fnet')
     return {'context': module.FNetBasicFourierTransform(module.FNetConfig(use_tpu_fourier_optimizations=False))(
@@ -86,4 +147,5 @@ def fnet(given):
 
 
 if __name__ == '__main__':
-    serve({'encoder_decoder': encoder_decoder, 't5': t5, 't5_buckets': t5_buckets, 'decoder': decoder, 'fnet': fnet})
+    serve({'encoder_decoder': encoder_decoder, 't5': t5, 't5_buckets': t5_buckets, 'decoder': decoder,
+           'latent': latent, 'differential': differential, 'gated_delta': gated_delta, 'fnet': fnet})

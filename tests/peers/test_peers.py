@@ -4,6 +4,8 @@ The peers live in an environment of their own, which is called as a process; arr
 our shapes and names, an oracle makes its peer's out of them, and so gradients come back by our names too.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from configs.attention import OPTIONS
-from research.attention import normalise, positions
+from research.attention import normalise, positions, recurrences
 from research.attention import registry as attentions
 from research.cells import registry as cells
 from research.models.transformer import TransformerLayer
@@ -211,6 +213,42 @@ def test_sinks_are_those_of_gpt_oss(agree, width):
     agree('transformers GptOssAttention', f'learned_sink, {f"window {width}" if width else "everything"}, padded',
           ('transformers', 'decoder', {'model': 'gpt_oss', 'name': 'GptOss', 'rotary': 0.0, 'window': width}),
           ours, given, kept=KEPT)
+
+
+@pytest.mark.parametrize('path', ['explicit', 'absorbed'])
+def test_keys_and_values_of_a_small_vector_are_those_of_deepseek(agree, path):
+    outputs = ('context', 'weights') if path == 'explicit' else ('context',)
+    ours, given = reading(make('multi_head_latent', 'self', True, path=path, heads=N, head_width=H, rank=5,
+                               rotary_width=4, base=100.0), outputs)
+    agree('transformers DeepseekV3Attention', f'multi_head_latent, path {path}, causal self, padded',
+          ('transformers', 'latent', {'rotary': 100.0, 'outputs': outputs}), ours, given, kept=KEPT,
+          types=('float32',))
+
+
+@pytest.mark.parametrize('layer', [0, 3])
+def test_the_difference_of_attentions_is_that_of_diffllama(agree, layer):
+    ours, given = reading(make('differential', 'self', True, heads=2, head_width=H, layer=layer,
+                               position={'name': 'rotary', 'base': 100.0}), ('context',))
+    # The slopes of all four are that of lambda, a sum over everything read that nearly cancels.
+    factors = tuple(f'params/{word}_factor_{number}' for word in ('query', 'key') for number in (1, 2))
+    agree('transformers DiffLlamaAttention', f'differential, rotary, layer {layer}, causal self, padded',
+          ('transformers', 'differential', {'rotary': 100.0, 'layer': layer}), ours, given, kept=KEPT,
+          level=factors, types=('float32',))
+
+
+@pytest.mark.parametrize('chunk', [0, 4, 64])
+def test_a_memory_that_overwrites_is_that_of_qwen3_next(agree, chunk):
+    given = {name: draw((B, T, N, H), seed, 0.5) for seed, name in enumerate(('query', 'keys', 'values'), 1)}
+    random = np.random.default_rng(4)
+    given |= {'log_decay': -random.uniform(0.01, 1.0, (B, T, N)), 'rate': random.uniform(0.1, 0.9, (B, T, N))}
+
+    def ours(given):
+        rule = functools.partial(recurrences.chunked, chunk=chunk) if chunk else recurrences.recurrent
+        reads, _ = rule(given['query'], given['keys'], given['values'], given['log_decay'][..., None],
+                        jnp.zeros((B, T), bool), jnp.zeros((B, N, H, H), given['query'].dtype), given['rate'])
+        return {'reads': reads / np.sqrt(H).astype(reads.dtype)}
+    agree('transformers Qwen3NextGatedDeltaNet', f'gated_delta, {f"chunks of {chunk}" if chunk else "by position"}',
+          ('transformers', 'gated_delta', {'chunk': chunk}), ours, given, types=('float32',))
 
 
 def test_the_fourier_transform_is_that_of_fnet(agree):
