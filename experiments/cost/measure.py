@@ -28,6 +28,7 @@ LIBRARIES = ('xla', 'cudnn')   # paths that are not timed: what a library makes 
 DIRECTIONS = ('forward', 'forward_and_backward')
 SAMPLE = 0.02                  # seconds that one sample lasts at least: short programs are called several times in it
 MOST_CALLS = 200
+LONG = 1.0                     # seconds: a call that lasts so long is warmed up by none before it
 # What is computed once, before anything is timed, is not worth the time that optimising it takes.
 QUICKLY = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
 
@@ -170,8 +171,9 @@ def measure(chosen: Sequence[Row], lengths: Sequence[int], batch: int, rounds: i
                   for direction, program in pair.items()}
     calls, expected = {}, 0.0
     for key in track(list(everything), 'warming up'):
-        everything[key].seconds()
         once = everything[key].seconds()
+        if once < LONG:
+            once = everything[key].seconds()
         calls[key] = min(MOST_CALLS, math.ceil(SAMPLE / once))
         expected += once * calls[key]
     times = {key: [] for key in everything}
