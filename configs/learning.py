@@ -30,11 +30,11 @@ def writing_without_positions(task: str) -> ConfigDict:
     return config
 
 
-def recalling(mixer: str, causal: bool) -> ConfigDict:
+def recalling(mixer: str, causal: bool, path: str = 'explicit') -> ConfigDict:
     """Recall of 4 pairs of 64 symbols in 32 positions, width 64, 2 layers, no source, at most 3,000 steps."""
     config = labelled_recall.get_config(f'mixer={mixer}')
     _budget(config, 3000)
-    config.decoder.causal = causal
+    config.decoder.causal, config.decoder.mixer.path = causal, path
     return config
 
 

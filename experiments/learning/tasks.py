@@ -29,7 +29,11 @@ def cases() -> Iterator[Case]:
                 yield Case(name, task, _stated(name, task), 0.95, learning.writing(task, name))
     for name, variant in VARIANTS.items():
         if 'self' in variant.roles:
-            yield Case(name, 'recall', _stated(name, 'recall'), 0.9, learning.recalling(name, True in variant.causal))
+            # What goes position by position on path 'explicit' is trained in chunks: the same numbers, much faster.
+            path = 'chunked' if 'chunked' in variant.paths and not variant.weights and variant.causal == (True,) else (
+                'explicit')
+            yield Case(name, 'recall', _stated(name, 'recall'), 0.9,
+                       learning.recalling(name, True in variant.causal, path))
     yield Case('transformer', 'reverse', 'learns', 0.95, learning.writing('reverse', 'transformer'))
     yield Case('transformer, encoder without positions', 'reverse', 'fails', 0.95,
                learning.writing_without_positions('reverse'))
