@@ -9,9 +9,9 @@ from research.study.runner import Arm, Expectation, NotMeasuredError, Profile, S
 
 READER = ('decoder.reader',)
 TRANSFORMER = tuple(f'{side}.{key}' for side, keys in {  # everything that a side is made of, its dropout not among it
-    'encoder': 'kind layers features hidden mixer norm position maximum_length summary '
+    'encoder': 'kind layers features hidden mixer short_convolution norm position maximum_length summary '
                'cell embedding_features bidirectional',
-    'decoder': 'kind layers features hidden mixer reader norm position maximum_length '
+    'decoder': 'kind layers features hidden mixer short_convolution reader norm position maximum_length '
                'cell embedding_features reads_with input_feeding start_state',
 }.items() for key in keys.split())
 ARMS = (

@@ -126,9 +126,8 @@ def chunked(query: Array, keys: Array, values: Array, log_decay: Array, begins: 
         reads = diag(g) Q M_0 + (Q K^T * G) U;   M_C = g_C M_0 + (diag(g_C / g) K)^T U
 
     Ratios are exponentials of differences of sums of logarithms, so nothing is divided. What is kept for gradients are
-    the inputs and the memory before each chunk. Where a segment begins within
-    the chunk, G and what M_0 and M_C get is 0 across that border. Decays of H_k channels make [C, C, H_k] numbers a
-    head, one decay a head [C, C]: with many channels choose a small chunk.
+    the inputs and the memory before each chunk. Where a segment begins within the chunk, G and what M_0 and M_C get is
+    0 across that border. With decays of H_k channels G does not stand outside the products: see `decayed_products`.
 
     Args:
       query: and the others up to `rate` as in `recurrent`.
@@ -156,16 +155,14 @@ def chunked(query: Array, keys: Array, values: Array, log_decay: Array, begins: 
         together = earlier & (run[:, :, None] == run[:, None, :])  # [B, C, C]
         # Not one sum over the chunk: what it has of another segment would leave its rounding, also in the gradients.
         sums = jnp.einsum('bts,bsnh->btnh', together.astype(log.dtype), log, precision=jax.lax.Precision.HIGHEST)
-        together = together[..., None, None]
-        apart = jnp.where(together, sums[:, :, None] - sums[:, None, :], 0.0)  # later ones would overflow
-        ratios = jnp.where(together, jnp.exp(apart), 0.0)  # [B, C, C, N, H_k or 1]
-        entering = jnp.where((run == 0)[:, :, None, None], jnp.exp(sums), 0.0)
-        leaving = ratios[:, -1]
+        entering = decays((run == 0)[:, :, None, None], sums)
+        leaving = decays((run == run[:, -1:])[:, :, None, None], sums[:, -1:] - sums)
 
         def products(left, right):  # [B, N, C, C]
-            if ratios.shape[-1] == 1:
-                return jnp.einsum('btnh,bsnh->bnts', left, right) * jnp.moveaxis(ratios[..., 0], 3, 1)
-            return jnp.einsum('btnh,bsnh,btsnh->bnts', left, right, ratios)
+            if sums.shape[-1] > 1:
+                return decayed_products(left, right, sums, run)
+            ratios = decays(together[..., None], (sums[:, :, None] - sums[:, None, :])[..., 0])  # [B, C, C, N]
+            return jnp.einsum('btnh,bsnh->bnts', left, right) * jnp.moveaxis(ratios, 3, 1)
         if rate is not None:
             wrong = rate[..., None] * (v - jnp.einsum('btnh,bnhv->btnv', entering * k, memory))
             below = jnp.tril(jnp.swapaxes(rate, 1, 2)[..., None] * products(k, k), -1)
@@ -180,6 +177,51 @@ def chunked(query: Array, keys: Array, values: Array, log_decay: Array, begins: 
     memory, reads = jax.lax.scan(jax.checkpoint(one, prevent_cse=False), memory, parts)
     reads = jnp.moveaxis(reads, 0, 1)
     return reads.reshape(reads.shape[0], count * C, *reads.shape[3:])[:, :T], memory
+
+
+def decays(where: Array, logarithms: Array) -> Array:
+    """Exponentials [...] of what is at most 0 where `where` says so, and 0 elsewhere, where they might overflow."""
+    return jnp.where(where, jnp.exp(jnp.where(where, logarithms, 0.0)), 0.0)
+
+
+def decayed_products(left: Array, right: Array, sums: Array, run: Array) -> Array:
+    """`sum_h left[t, h] exp(sums[t, h] - sums[s, h]) right[s, h]` for s <= t of the same run, else 0.
+
+    Put together from halves, all of a size at once, between which there is one position that all ratios go through:
+
+        [ A  0 ]     A and D: the same of the first and the second half; m = sums of the last position of the first
+        [ L  D ]     L = (left * exp(sums - m)) (right * exp(m - sums))^T, both exponents at most 0
+
+    so log2(C) rounds of matrix products take the place of [C, C, H] exponentials.
+
+    Args:
+      left: [B, C, N, H].
+      right: [B, C, N, H].
+      sums: of logarithms of decays, within each run, [B, C, N, H].
+      run: int32 [B, C], the number of the run that a position is in, from 0 on.
+
+    Returns:
+      [B, N, C, C].
+
+    Source: Yang et al. 2023, arXiv:2312.06635, section 4.3 (secondary chunks). Differs: halves of halves, down to one.
+    """
+    C, (B, _, N, H) = left.shape[1], left.shape
+    size, whole = 1, 1 << (C - 1).bit_length()
+    left, right, sums = (jnp.pad(jnp.moveaxis(array, 2, 1), ((0, 0), (0, 0), (0, whole - C), (0, 0)))
+                         for array in (left, right, sums))
+    run = jnp.pad(run, ((0, 0), (0, whole - C)), constant_values=-1)
+    blocks = jnp.sum(left * right, axis=-1)[..., None, None]  # [B, N, blocks, size, size]
+    while size < whole:
+        halves = (B, N, -1, 2, size)
+        before, after = right.reshape(*halves, H)[:, :, :, 0], left.reshape(*halves, H)[:, :, :, 1]
+        runs, through = run.reshape(B, 1, *halves[2:], 1), sums.reshape(*halves, H)
+        border, its = through[:, :, :, 0, -1:], runs[:, :, :, 0, -1:]
+        after = after * decays(runs[:, :, :, 1] == its, through[:, :, :, 1] - border)
+        before = before * decays(runs[:, :, :, 0] == its, border - through[:, :, :, 0])
+        across = jnp.einsum('...th,...sh->...ts', after, before)
+        first, last = blocks[:, :, 0::2], blocks[:, :, 1::2]
+        blocks, size = jnp.block([[first, jnp.zeros_like(first)], [across, last]]), 2 * size
+    return blocks[:, :, 0, :C, :C]
 
 
 def solve_below(below: Array, right: Array) -> Array:
@@ -261,8 +303,11 @@ def read(attention: Any, query: Array, written: Written, carry: Carry) -> tuple[
     return at(real, reads), Kept(memory, segment) if isinstance(carry, Kept) else ()
 
 
-def flops(attention: Any, length: int, key_width: int, value_width: int, rate: bool = False) -> float:
+def flops(attention: Any, length: int, key_width: int, value_width: int, rate: bool = False,
+          channels: bool = False) -> float:
     """FLOPs of `read` for one sentence; 2 per multiply-add of a matrix product, decays are not counted.
+
+    `rate`: whether new values replace old ones; `channels`: whether decays differ by channel, not by head alone.
 
     XLA counts the body of a loop once, whatever the number of turns, so its count is lower.
     """
@@ -271,5 +316,6 @@ def flops(attention: Any, length: int, key_width: int, value_width: int, rate: b
     if attention.path == 'chunked':
         C = min(attention.chunk, length)
         length = -(-length // C) * C
-        each += (1 + rate) * C * (key_width + value_width) - rate * C * value_width // 2  # a triangle is half a square
+        # A triangle is half a square: what is solved always, products of queries and keys only where halves are.
+        each += (1 + rate) * C * (key_width // (1 + channels) + value_width) - rate * C * value_width // 2
     return 2.0 * attention.heads * length * each

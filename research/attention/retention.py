@@ -107,7 +107,7 @@ class GatedLinear(Attention, kw_only=True):
       heads: N, at least 1.
       head_width: H; 0 means D / N, which must then be a whole number.
       rank: R, the inner width of the gates, at least 1.
-      chunk: C, how many positions path 'chunked' takes at a time; it makes C C H numbers a head.
+      chunk: C, how many positions path 'chunked' takes at a time.
     """
 
     heads: int
@@ -148,7 +148,8 @@ class GatedLinear(Attention, kw_only=True):
         """The five projections, the gates and the memory."""
         N, H = self.heads, width(self)
         return (2.0 * N * H * (2 * entries * source_width + queries * (2 * query_width + self.features))
-                + 2.0 * entries * self.rank * (source_width + N * H) + recurrences.flops(self, queries, H, H))
+                + 2.0 * entries * self.rank * (source_width + N * H)
+                + recurrences.flops(self, queries, H, H, channels=True))
 
 
 def log_uniform_step(low: float = 1e-3, high: float = 0.1) -> Any:
