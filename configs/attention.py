@@ -90,7 +90,7 @@ OPTIONS = {
     'taylor': {**LINEAR, 'head_width': 16, 'feature_map': {'name': 'taylor'}},  # 1 + H + H^2 features
     'performer': {**LINEAR, 'feature_map': {'name': 'performer', 'count': 64, 'seed': 0}},
     'retention': {'heads': 4, 'head_width': 0, 'base': 10000.0, 'chunk': 64},
-    'gated_linear': {'heads': 4, 'head_width': 0, 'rank': 16, 'chunk': 16},
+    'gated_linear': {'heads': 4, 'head_width': 0, 'rank': 16, 'chunk': 64},
     'state_space': {'heads': 4, 'head_width': 0, 'state_width': 64, 'chunk': 64},
     'delta': {'heads': 4, 'head_width': 0, 'negative': False, 'chunk': 64},
     'gated_delta': {'heads': 4, 'head_width': 0, 'negative': False, 'chunk': 64},
