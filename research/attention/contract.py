@@ -34,6 +34,13 @@ class Memory(NamedTuple):
     places: Places   # [B, S] each
 
 
+class Inputs(NamedTuple):
+    """The memory of what projects nothing ahead: the positions that are written next, as they came."""
+
+    inputs: Array   # [B, S, D]
+    places: Places  # [B, S] each
+
+
 class Read(NamedTuple):
     """What one call of an attention gives back."""
 

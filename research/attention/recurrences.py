@@ -205,7 +205,7 @@ def decayed_products(left: Array, right: Array, sums: Array, run: Array) -> Arra
 
     Source: Yang et al. 2023, arXiv:2312.06635, section 4.3 (secondary chunks). Differs: halves of halves, down to one.
     """
-    C, (B, _, N, H) = left.shape[1], left.shape
+    B, C, N, H = left.shape
     size, whole = 1, 1 << (C - 1).bit_length()
     left, right, sums = (jnp.pad(jnp.moveaxis(array, 2, 1), ((0, 0), (0, 0), (0, whole - C), (0, 0)))
                          for array in (left, right, sums))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
-from research.attention.contract import Attention, Carry, Read
+from research.attention.contract import Attention, Carry, Inputs, Read
 from research.shapes import Array, Places
 
 
@@ -26,22 +26,13 @@ def short_convolution(inputs: Array, segment: Array, kernel: Array) -> Array:
     that it is one flag for every mixer. Differs: it is applied once, to what queries, keys and values are projected
     from, not to what was projected; no bias.
     """
-    before = [(0, 0), (len(kernel) - 1, 0)]
-    inputs, around = jnp.pad(inputs, [*before, (0, 0)]), jnp.pad(segment, before)
-    length, total = segment.shape[1], 0.0
+    (W, _), length, total = kernel.shape, segment.shape[1], 0.0
+    inputs, around = jnp.pad(inputs, ((0, 0), (W - 1, 0), (0, 0))), jnp.pad(segment, ((0, 0), (W - 1, 0)))
     for distance, weight in enumerate(kernel):
-        begin = len(kernel) - 1 - distance
-        there = slice(begin, begin + length)
+        there = slice(W - 1 - distance, W - 1 - distance + length)
         same = (around[:, there] == segment) & (segment > 0)
         total += jnp.where(same[..., None], inputs[:, there], 0.0) * weight
     return jax.nn.silu(total)
-
-
-class Inputs(NamedTuple):
-    """The positions that are written next, before anything is projected."""
-
-    inputs: Array   # [B, S, D]
-    places: Places  # [B, S] each
 
 
 class Neighbours(NamedTuple):
@@ -83,17 +74,15 @@ class ShortConvolution(Attention):
     def __call__(self, query: Array, memory: Inputs, carry: Carry, places: Places, rng: Array | None = None) -> Read:
         """Query [B, T, D], of which nothing is used: it is the inputs -> what the mixer reads."""
         inputs, kernel = promote_dtype(memory.inputs, self.kernel, dtype=self.dtype)
-        segment = memory.places.segment
-        if isinstance(carry, Neighbours):
+        segment, continued = memory.places.segment, isinstance(carry, Neighbours)
+        if continued:
             inputs, carry = self._continued(inputs, segment, kernel, carry)
         else:
             inputs = short_convolution(inputs, segment, kernel)
         memory_rng, rng = (None, None) if rng is None else jax.random.split(rng)
         written = self.mixer.remember(inputs, memory.places, memory_rng)
-        if not isinstance(carry, Neighbours):
-            return self.mixer(inputs, written, self.mixer.start(written, 0), places, rng)._replace(carry=())
-        read = self.mixer(inputs, written, carry.mixer, places, rng)
-        return read._replace(carry=carry._replace(mixer=read.carry))
+        read = self.mixer(inputs, written, carry.mixer if continued else self.mixer.start(written, 0), places, rng)
+        return read._replace(carry=carry._replace(mixer=read.carry)) if continued else read
 
     def _continued(self, inputs: Array, segment: Array, kernel: Array, carry: Neighbours) -> tuple[Array, Neighbours]:
         """The same behind what came before; pads are taken out first, so that they push no neighbour away."""

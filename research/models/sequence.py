@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from research.attention.contract import Attention, Carry, Read
+from research.attention.contract import Attention, Carry, Inputs, Read
 from research.cells.contract import Cell
 from research.errors import UserError
 from research.layers.dropout import split
@@ -19,13 +19,6 @@ from research.layers.embedding import Projection
 from research.models.contract import Decoded, EncoderDecoder
 from research.models.transformer import Entrance, TransformerLayer
 from research.shapes import Array, Places
-
-
-class Written(NamedTuple):
-    """The positions that a cell reads next."""
-
-    inputs: Array   # [B, S, D]
-    places: Places  # [B, S] each
 
 
 class CellMixer(Attention):
@@ -43,13 +36,13 @@ class CellMixer(Attention):
         self.mixing = self.cell(self.features)
         self.output_projection = nn.Dense(self.features, use_bias=False, dtype=self.dtype)
 
-    def remember(self, source: Array, places: Places, rng: Array | None = None) -> Written:
-        return Written(source, places)
+    def remember(self, source: Array, places: Places, rng: Array | None = None) -> Inputs:
+        return Inputs(source, places)
 
-    def start(self, memory: Written, length: int) -> Carry:
+    def start(self, memory: Inputs, length: int) -> Carry:
         return self.mixing.start(memory.inputs.shape[0]) if length else ()
 
-    def __call__(self, query: Array, memory: Written, carry: Carry, places: Places, rng: Array | None = None) -> Read:
+    def __call__(self, query: Array, memory: Inputs, carry: Carry, places: Places, rng: Array | None = None) -> Read:
         """Query [B, T, D], of which nothing is used -> context [B, T, D], no weights."""
         state = carry if len(carry) else self.mixing.start(memory.inputs.shape[0])
         outputs, state = self.mixing.over(memory.inputs, memory.places.segment > 0, state)

@@ -36,7 +36,7 @@ class Case(NamedTuple):
         return registry.VARIANTS[self.name]
 
     def __str__(self):
-        return (f'{self.name}-{"convolved-" * (self.convolution > 0)}{"causal-" * self.causal}{self.role}-{self.path}')
+        return f'{self.name}-{"convolved-" * (self.convolution > 0)}{"causal-" * self.causal}{self.role}-{self.path}'
 
 
 CASES = [Case(variant.name, role, causal, path) for variant in registry.VARIANTS.values() for role in variant.roles

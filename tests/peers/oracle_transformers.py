@@ -51,6 +51,11 @@ def t5_buckets(given, causal, buckets, maximum_distance):
     return {'buckets': found}
 
 
+def turned_by(module, name, config, query):
+    """Cosines and sines of the positions of a query, by the model's own rotary embedding."""
+    return getattr(module, f'{name}RotaryEmbedding')(config)(query, torch.arange(query.shape[1])[None])
+
+
 def decoder(given, model, name, rotary, window=0, key_norm=False, **more):
     """Llama and its like: rotary positions, groups of queries, causal."""
     query, module = given['query'], modeling(model)
@@ -72,16 +77,11 @@ def decoder(given, model, name, rotary, window=0, key_norm=False, **more):
                     for letter, word in (('q', 'query'), ('k', 'key'))}
     make = masking_utils.create_sliding_window_causal_mask if window else masking_utils.create_causal_mask
     mask = make(config=config, inputs_embeds=query, attention_mask=given['query_real'], cache=None)
-    turned = getattr(module, f'{name}RotaryEmbedding')(config)(query, torch.arange(query.shape[1])[None])
+    turned = turned_by(module, name, config, query)
     if not rotary:  # turned by nothing
         turned = torch.ones_like(turned[0]), torch.zeros_like(turned[1])
     context, weights = load(attention, weights)(query, position_embeddings=turned, attention_mask=mask)
     return {'context': context, 'weights': weights}
-
-
-def turned_by(module, name, config, length):
-    """Cosines and sines of the first positions, by the model's own rotary embedding."""
-    return getattr(module, f'{name}RotaryEmbedding')(config)(torch.zeros(1), torch.arange(length)[None])
 
 
 def latent(given, rotary, outputs):
@@ -103,7 +103,7 @@ def latent(given, rotary, outputs):
     mask = masking_utils.create_causal_mask(config=config, inputs_embeds=query, attention_mask=given['query_real'],
                                             cache=None)
     found = load(module.DeepseekV3Attention(config, 0), weights)(
-        query, position_embeddings=turned_by(module, 'DeepseekV3', config, query.shape[1]), attention_mask=mask)
+        query, position_embeddings=turned_by(module, 'DeepseekV3', config, query), attention_mask=mask)
     return dict(zip(outputs, found))
 
 
@@ -127,7 +127,7 @@ def differential(given, rotary, layer):
     mask = masking_utils.create_causal_mask(config=config, inputs_embeds=query, attention_mask=given['query_real'],
                                             cache=None)
     attention = load(module.DiffLlamaAttention(config, layer), weights)
-    return {'context': attention(query, position_embeddings=turned_by(module, 'DiffLlama', config, query.shape[1]),
+    return {'context': attention(query, position_embeddings=turned_by(module, 'DiffLlama', config, query),
                                  attention_mask=mask)[0]}
 
 
