@@ -1,5 +1,6 @@
 """Pairs of text, read from files; whatever is wrong is named by file and line."""
 
+import contextlib
 import gzip
 import itertools
 import os
@@ -34,7 +35,8 @@ def read_lines(path: Path) -> Iterator[str]:
     r"""Reads a file of UTF-8 text line by line, plain or (where its name ends in .gz) compressed by gzip.
 
     Only `\n` ends a line, and a line keeps everything else, invisible characters too; nothing is normalised. Memory
-    does not grow with the file.
+    does not grow with the file. Who may stop before the last line (by an error, too) closes the generator, as
+    contextlib.closing does: it holds the open file.
 
     Args:
       path: of the file.
@@ -84,10 +86,12 @@ def read_pairs(path: Path, target_path: Path | None = None, *, columns: int = 2)
         if columns != 2:
             raise UserError(f'columns is {columns}, but {path} and {target_path} are two files of one column; it is '
                             'for one file of pairs')
-        return list(_aligned(path, target_path))
+        with (contextlib.closing(read_lines(path)) as sources, contextlib.closing(read_lines(target_path)) as targets):
+            return list(_aligned(path, sources, target_path, targets))
     if columns < 2:
         raise UserError(f'columns is {columns}; {path} needs at least 2, source and target')
-    return [_pair(path, number, line, columns) for number, line in enumerate(read_lines(path), 1)]
+    with contextlib.closing(read_lines(path)) as lines:
+        return [_pair(path, number, line, columns) for number, line in enumerate(lines, 1)]
 
 
 def read_text(path: Path) -> list[Pair]:
@@ -102,7 +106,8 @@ def read_text(path: Path) -> list[Pair]:
     Raises:
       UserError: as read_lines; a line has nothing but white space.
     """
-    return [Pair('', _line(path, number, line)) for number, line in enumerate(read_lines(path), 1)]
+    with contextlib.closing(read_lines(path)) as lines:
+        return [Pair('', _line(path, number, line)) for number, line in enumerate(lines, 1)]
 
 
 def as_text(path: Path, number: int, line: bytes) -> str:
@@ -133,9 +138,8 @@ def _pair(path, number, line, columns):
     return Pair(_side(path, number, source, 'source'), _side(path, number, target, 'target'))
 
 
-def _aligned(path, target_path):
-    lines = itertools.zip_longest(read_lines(path), read_lines(target_path))
-    for number, (source, target) in enumerate(lines, 1):
+def _aligned(path, sources, target_path, targets):
+    for number, (source, target) in enumerate(itertools.zip_longest(sources, targets), 1):
         if source is None or target is None:
             ended, other = (path, target_path) if source is None else (target_path, path)
             raise UserError(f'{ended}:{number}: there is no such line, but {other} has one; aligned files must have '

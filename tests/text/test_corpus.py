@@ -1,11 +1,14 @@
 """Files to pairs: what is kept, and what is refused with file and line."""
 
+import builtins
+import contextlib
 import gzip
 import itertools
 
 import pytest
 
 from research.errors import UserError
+from research.text import corpus, pronunciation
 from research.text.corpus import Pair, read_lines, read_pairs, read_text
 
 
@@ -179,10 +182,32 @@ def test_empty_lines_are_lines(tmp_path):
 
 def test_an_error_of_the_reader_of_the_lines_stays_what_it_is(write):
     def consume():
-        for _ in read_lines(write('lines', b'a\nb\n')):
-            raise OSError('mine')
+        with contextlib.closing(read_lines(write('lines', b'a\nb\n'))) as lines:
+            for _ in lines:
+                raise OSError('mine')
     with pytest.raises(OSError, match=r'^mine$'):
         consume()
+
+
+@pytest.mark.parametrize('suffix', ['', '.gz'])
+def test_a_refused_file_is_closed_at_once(write, monkeypatch, suffix):
+    """Not when the error is forgotten, whose traceback holds the frames that read the file."""
+    opened = []
+
+    def noted(opens):
+        return lambda *arguments: opened.append(opens(*arguments)) or opened[-1]
+
+    monkeypatch.setattr(corpus, 'open', noted(builtins.open), raising=False)
+    monkeypatch.setattr(gzip, 'open', noted(gzip.open))
+    bad, good = write(f'bad{suffix}', b'\n\n'), write(f'good{suffix}', b'a\nb\n')
+    for number, read in enumerate([
+            lambda: read_pairs(bad), lambda: read_text(bad), lambda: read_pairs(bad, good),
+            lambda: read_pairs(good, bad), lambda: pronunciation.read(bad)]):
+        with pytest.raises(UserError, match=':1:') as caught:
+            read()
+        assert opened, number
+        assert all(file.closed for file in opened), (number, caught)
+        opened.clear()
 
 
 @pytest.mark.parametrize(('name', 'count'), [
