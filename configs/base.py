@@ -167,22 +167,57 @@ KINDS = {
 }
 
 
-def choose(config: ConfigDict, words: str | None) -> ConfigDict:
-    """Applies the words of a config argument, such as 'transformer' or 'recurrent_to_transformer+dot+cell=lstm'."""
+def choose(config: ConfigDict, words: str | None, kind: str | None = None) -> ConfigDict:
+    """Applies the words of a config argument, such as 'transformer' or 'recurrent_to_transformer+dot+cell=lstm'.
+
+    Args:
+      config: is changed.
+      words: one for each part at most, in any order; a name alone is a kind or a reader.
+      kind: where no word is one; None = that of the config.
+
+    Raises:
+      ValueError: a word is unknown, says a part again, or has no place in this kind.
+    """
+    chosen = {}
     for word in words.split('+') if words else ():
         part, equals, name = word.partition('=')
-        if equals:
-            CHANGES[_known(part, CHANGES, 'part')](config, name)
-        elif word in KINDS:
-            encoder, decoder = KINDS[word]
-            config.encoder, config.decoder = encoder(), decoder()
-        else:
-            config.decoder.reader = attention.get(_known(word, (*KINDS, *attention.OPTIONS), 'choice'))
+        if not equals:
+            _known(word, (*KINDS, *attention.OPTIONS), 'choice')
+            part, name = 'kind' if word in KINDS else 'reader', word
+        if _known(part, CHANGES, 'part') in chosen:
+            raise ValueError(f'after the colon of --config the {part} is said twice: {chosen[part]!r} and {name!r}')
+        chosen[part] = name
+    if kind is not None:
+        chosen.setdefault('kind', kind)
+    for part, change in CHANGES.items():
+        if part in chosen:
+            change(config, chosen[part])
     return config
+
+
+def _kind(config: ConfigDict, name: str) -> None:
+    encoder, decoder = KINDS[_known(name, KINDS, 'kind')]
+    config.encoder, config.decoder = encoder(), decoder()
+
+
+def _reader(config: ConfigDict, name: str) -> None:
+    for side in _sides(config, 'reader'):
+        side.reader = attention.get(_known(name, attention.OPTIONS, 'reader'))
+
+
+def _cell(config: ConfigDict, name: str) -> None:
+    if config.decoder.kind == 'sequence':
+        config.decoder.mixer = ConfigDict({'name': 'cell', 'cell': name})
+        return
+    for side in _sides(config, 'cell'):
+        side.cell = name
 
 
 def _mixer(config: ConfigDict, name: str) -> None:
     for side in _sides(config, 'mixer'):
+        if side.mixer.name == 'cell':
+            raise ValueError(f'cell={side.mixer.cell} and mixer={name} after the colon of --config: in a model without '
+                             'a source a cell stands in the place of the mixer, so it has one of them')
         side.mixer = attention.get(_known(name, attention.OPTIONS, 'mixer'))
 
 
@@ -197,14 +232,6 @@ def _position(config: ConfigDict, name: str) -> None:
             side.mixer.position = positions.get(name if relative else 'none')
 
 
-def _cell(config: ConfigDict, name: str) -> None:
-    if config.decoder.kind == 'sequence':
-        config.decoder.mixer = ConfigDict({'name': 'cell', 'cell': name})
-        return
-    for side in _sides(config, 'cell'):
-        side.cell = name
-
-
 def _short_convolution(config: ConfigDict, width: str) -> None:
     if not width.isdecimal():
         raise ValueError(f'short_convolution={width} after the colon of --config; it must be a whole number')
@@ -215,12 +242,14 @@ def _short_convolution(config: ConfigDict, width: str) -> None:
 def _sides(config: ConfigDict, key: str) -> list[ConfigDict]:
     sides = [side for side in (config.encoder, config.decoder) if key in side]
     if not sides:
-        raise ValueError(f'neither encoder nor decoder has a {key}: choose a kind that has one before it')
+        raise ValueError(f'neither encoder nor decoder has a {key}: choose a kind that has one')
     return sides
 
 
 EMBEDDED = ('none', 'sinusoidal', 'learned')
-CHANGES = {'mixer': _mixer, 'position': _position, 'cell': _cell, 'short_convolution': _short_convolution}
+CHANGES = {  # in the order in which they are made: a part stands in a kind, a position in a mixer
+    'kind': _kind, 'reader': _reader, 'cell': _cell, 'mixer': _mixer, 'position': _position,
+    'short_convolution': _short_convolution}
 
 
 def _known(name: str, known, what: str) -> str:

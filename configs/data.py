@@ -31,9 +31,9 @@ def labelled(task: str) -> ConfigDict:
     return ConfigDict({
         'task': task,
         'seed': 7,
-        'symbols': 64,                 # different ones
-        'length': 32,                  # positions of a line
-        'size': 4,                     # pairs of key and value, symbols to copy, or how far back
+        'symbols': 2 if task == 'parity' else 64,  # different ones
+        'length': 32,                              # positions of a line
+        'size': 1 if task == 'parity' else 4,      # pairs of key and value, symbols to copy, or how far back
         'train': 50_000,
         'dev': 500,
         'test': 2_000,

@@ -9,7 +9,7 @@ from configs import base, data
 
 def get_config(words=None):
     """Two layers of multi-head attention with sinusoidal positions unless words choose otherwise."""
-    config = base.choose(base.get_config(), '+'.join(filter(None, ('sequence', words))))
+    config = base.choose(base.get_config(), words, 'sequence')
     config.data = data.labelled('labelled_recall')
     config.batches.tokens = 4096
     config.training.steps = 3000

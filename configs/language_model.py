@@ -13,7 +13,7 @@ from configs import base, data
 
 def get_config(words=None):
     """Two layers of multi-head attention with sinusoidal positions unless words choose otherwise."""
-    config = base.choose(base.get_config(), '+'.join(filter(None, ('sequence', words))))
+    config = base.choose(base.get_config(), words, 'sequence')
     config.data = data.language_model()
     config.batches.tokens = 4096           # B x (1 + T): a source that is empty has its end symbol
     config.batches.maximum_target = 256    # a longer training line is dropped and counted

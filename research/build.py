@@ -200,6 +200,7 @@ def validate(config: Config) -> None:
         kind = _value(config, f'{side}.kind')
         _demand(f'{side}.kind', kind, _one_of([known for where, known in SIDE_RULES if where == side]))
         _check(config, {f'{side}.{key}': rule for key, rule in SIDE_RULES[side, kind].items()})
+    _check_finite(config)
     length_edges(config)
     encoder, decoder = config.encoder, config.decoder
     for one, key, said in ((encoder.kind == 'nothing', 'encoder.kind', encoder.kind),
@@ -251,10 +252,18 @@ def _value(config: Config, key: str) -> Any:
     return node
 
 
+def _check_finite(node: Config, above: str = '') -> None:
+    for key in node.keys():  # noqa: SIM118 - as in _value
+        value = node[key]
+        if hasattr(value, 'keys'):
+            _check_finite(value, f'{above}{key}.')
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f'{above}{key} is {value!r}; it must be a finite number')
+
+
 def _demand(key: str, value: Any, rule: tuple) -> None:
     wanted, holds = rule
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if (number and not math.isfinite(value)) or not holds(value):
+    if not holds(value):
         raise UserError(f'{key} is {value!r}; it must be {wanted}')
 
 
@@ -393,6 +402,9 @@ def _decoder(part: Config, size: int, reads: str, dtype: Any) -> Any:
 
 def _mixer(part: Config, causal: bool, layer: int = 0, dtype: Any = None) -> Any:
     if part.mixer.name == 'cell':
+        if set(part.mixer.keys()) != {'name', 'cell'}:
+            raise UserError("decoder.mixer.name is 'cell', which has one other key, cell, and not the options of an "
+                            'attention: choose it in words (--config=FILE.py:cell=lstm)')
         cell = functools.partial(cells.make, part.mixer.cell, dtype=dtype)
         cell(part.features)  # an unknown name is refused here
         common = {'features': part.features, 'role': 'self', 'causal': causal, 'layer': layer, 'dtype': dtype}

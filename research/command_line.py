@@ -47,9 +47,9 @@ def _in_one_line(error: Exception, path: str | None) -> str:
     """What went wrong, with file and line where the config file itself is at fault."""
     if isinstance(error, SyntaxError):
         return f'--config={error.filename}:{error.lineno}: not Python: {error.msg}'
-    if 'whilst parsing config file' in str(error):  # ml_collections puts a whole trace into its message
-        while error.__context__ is not None:
-            error = error.__context__
+    executing = 'whilst parsing config file' in str(error)  # ml_collections puts a whole trace into its message
+    while executing and error.__context__ is not None:
+        error = error.__context__
     words = error
     while isinstance(words, Exception) and words.args:  # an AttributeError around a KeyError around its words
         words = words.args[0]
@@ -57,6 +57,9 @@ def _in_one_line(error: Exception, path: str | None) -> str:
     place = traceback.extract_tb(error.__traceback__)[-1]
     if path and pathlib.Path(place.filename).resolve() == pathlib.Path(path).resolve():
         return f'--config={path}:{place.lineno}: {type(error).__name__}: {words}'
+    if isinstance(error, KeyError | AttributeError) and not executing:
+        return (f'the config has no such key: {words} (another kind or task has other keys: choose a kind in words, '
+                '--config=FILE.py:transformer, and a task by its config file)')
     return words
 
 

@@ -65,6 +65,10 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it(words, changes, names)
     (None, {'decoder.causal': False}, ['decoder.causal', 'False', 'True']),
     (None, {'data.unit': 'letters'}, ['data.unit', 'letters', 'characters, words']),
     (None, {'data.size': 4}, ['data.size', '4', 'at least 5']),
+    (None, {'decoder.mixer.name': 'cell'}, ['decoder.mixer.name', "'cell'", 'cell=lstm']),
+    ('cell=lstm', {'decoder.mixer.cell': 'lstn'}, ["'lstn'", 'lstm']),
+    ('position=rotary', {'decoder.mixer.position.base': float('inf')}, ['decoder.mixer.position.base', 'inf']),
+    ('position=fire', {'decoder.mixer.position.threshold': float('nan')}, ['decoder.mixer.position.threshold', 'nan']),
     ('transformer', {}, ["decoder.kind is 'transformer'", "data.task is 'language_model'", "'sequence'"]),
     ('recurrent', {}, ["decoder.kind is 'recurrent'", "data.task is 'language_model'", "'sequence'"]),
 ], ids=str)

@@ -98,6 +98,10 @@ def test_the_catalogue_names_every_variant_and_cell():
 
 BAD_TRAIN = {
     'an unknown config key': (['--config.training.learning_rat=0.1'], ['learning_rat', 'learning_rate']),
+    'a key of nothing': (['--config.decoder.foo=3'], ['no such key', 'foo', 'choose a kind in words']),
+    'a key of another kind': (['--config.decoder.mixer.path=xla'], ['no such key', 'mixer', 'choose a kind in words']),
+    'a number without end': (['--config.decoder.dropout=0.1', '--config.training.clip=inf'],
+                             ['training.clip', 'inf', 'finite']),
     'a value of another type': (['--config.training.steps=many'], ['training.steps']),
     'an unknown attention': (['--config.decoder.reader.name=aditive'], ["'aditive'", "Did you mean 'additive'"]),
     'a negative learning rate': (['--config.training.learning_rate=-1'], ['training.learning_rate', '-1']),

@@ -1,6 +1,7 @@
 """Every config builds, every key is read by build.py, and no key is read that is not there."""
 
 import importlib
+import itertools
 import pathlib
 
 import pytest
@@ -122,10 +123,33 @@ def test_every_scheme_of_positions_has_a_line_of_options_and_no_other():
     ('transformer+cell=lstm', 'neither encoder nor decoder has a cell'),
     ('recurrent+short_convolution=4', 'neither encoder nor decoder has a short_convolution'),
     ('transformer+short_convolution=wide', 'short_convolution=wide .* must be a whole number'),
-    ('transformer+mixer=fourier+position=rotary', "mixer 'fourier' has no option position")])
+    ('transformer+mixer=fourier+position=rotary', "mixer 'fourier' has no option position"),
+    ('position=rotary+mixer=fourier+transformer', "mixer 'fourier' has no option position"),
+    ('additive+dot', "the reader is said twice: 'additive' and 'dot'"),
+    ('transformer+recurrent', "the kind is said twice: 'transformer' and 'recurrent'"),
+    ('transformer+mixer=delta+mixer=linear', "the mixer is said twice: 'delta' and 'linear'"),
+    ('sequence+coverage', 'neither encoder nor decoder has a reader'),
+    ('sequence+mixer=delta+cell=lstm', 'cell=lstm and mixer=delta .* one of them'),
+    ('sequence+cell=lstm+position=rotary', "mixer 'cell' has no option position")])
 def test_a_word_that_means_nothing_is_refused(words, message):
     with pytest.raises(ValueError, match=message):
         importlib.import_module('configs.reverse').get_config(words)
+
+
+@pytest.mark.parametrize('words', [
+    'transformer+multi_query+mixer=grouped_query+position=rotary+short_convolution=3',
+    'recurrent_to_transformer+dot+cell=lstm+mixer=sliding_window+position=alibi',
+    'sequence+cell=lstm+position=learned'])
+def test_words_mean_the_same_in_any_order(words):
+    expected = base.choose(base.get_config(), words).to_json()
+    for order in itertools.permutations(words.split('+')):
+        assert base.choose(base.get_config(), '+'.join(order)).to_json() == expected
+
+
+def test_a_config_without_a_source_keeps_its_kind_unless_a_word_says_another():
+    for words, kind in ((None, 'sequence'), ('mixer=delta', 'sequence'), ('transformer', 'transformer')):
+        for name in WITHOUT_SOURCE:
+            assert importlib.import_module(f'configs.{name}').get_config(words).decoder.kind == kind
 
 
 def test_base_states_its_choices_in_its_docstring():

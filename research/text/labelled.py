@@ -64,10 +64,15 @@ def selective_copying(random: np.random.Generator, length: int, symbols: int, si
 
 
 def parity(random: np.random.Generator, length: int, symbols: int, size: int) -> Pair:
-    """Zeros and ones; the label at each position is whether the ones up to it are odd. No other argument counts.
+    """Zeros and ones; the label at each position is whether the ones up to it are odd.
+
+    Raises:
+      UserError: not 2 symbols, or a size other than 1: one bit is kept.
 
     Source: Hahn 2020, arXiv:1906.06755, section 3. Differs: asked at each position.
     """
+    _demand((symbols, size) == (2, 1), 'parity is one bit of zeros and ones: it needs symbols = 2 and size = 1, not '
+            f'{symbols} and {size}')
     bits = random.integers(0, 2, length)
     return Pair(' '.join(f's{bit}' for bit in bits), ' '.join(f's{bit}' for bit in np.cumsum(bits) % 2))
 

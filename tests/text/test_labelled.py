@@ -8,10 +8,11 @@ from research.text import labelled
 from research.text.batches import BatchPlan
 
 SIZES = {'train': 40, 'dev': 5, 'test': 7, 'length': 32, 'symbols': 64, 'size': 4}
+BIT = {'symbols': 2, 'size': 1}
 
 
 def corpus(task, **changes):
-    return labelled.make(task, **{**SIZES, 'seed': 3, **changes})
+    return labelled.make(task, **{**SIZES, **(BIT if task == 'parity' else {}), 'seed': 3, **changes})
 
 
 @pytest.mark.parametrize('task', labelled.TASKS)
@@ -68,7 +69,9 @@ def test_window_reach_looks_back():
 @pytest.mark.parametrize(('task', 'changes', 'message'), [
     ('labelled_recall', {'length': 31}, 'even length'), ('labelled_recall', {'length': 14}, 'at least 16'),
     ('labelled_recall', {'symbols': 9}, 'at least 10 symbols'), ('selective_copying', {'length': 7}, 'at least 8'),
-    ('window_reach', {'size': 32}, 'needs a length above it'), ('recal', {}, "unknown labelled task 'recal'")])
+    ('window_reach', {'size': 32}, 'needs a length above it'),
+    ('parity', {'symbols': 64}, 'needs symbols = 2 and size = 1, not 64 and 1'),
+    ('recal', {}, "unknown labelled task 'recal'")])
 def test_what_cannot_be_drawn_is_refused(task, changes, message):
     with pytest.raises(UserError, match=message):
         corpus(task, **changes)
