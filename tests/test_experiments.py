@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from configs import copy
 from experiments.learning import __main__ as learning
 from experiments.learning.tasks import RATES, SEEDS, Case, cases
 from research import build
@@ -46,6 +47,7 @@ def test_learning_tries_the_rates_and_then_the_seeds_and_goes_on_where_it_stoppe
     assert [line['seed'] for line in lines[3:]] == list(SEEDS)
     assert len({line['rate'] for line in lines[3:]}) == 1
     table = (tmp_path / 'README.md').read_text()
+    assert table.startswith('A rehearsal: 2 steps a run')
     assert '| fourier | recall | fails | fails |' in table
     with open(tmp_path / 'results.jsonl', 'a') as file:
         file.write('{"half')
@@ -70,8 +72,18 @@ def test_a_case_that_cannot_run_is_named_and_does_not_stop_the_others(tmp_path, 
 
 
 def test_the_table_says_what_is_not_as_stated():
-    case = Case('x', 'copy', 'learns', 0.9, None)
-    runs = [{'name': 'x', 'task': 'copy', 'seed': seed, 'steps_to_threshold': steps, 'rate': 0.001, 'accuracy': 0.5}
-            for seed, steps in zip(SEEDS, (100, None, None))]
+    case = Case('x', 'copy', 'learns', 0.9, copy.get_config())
+    runs = [{'name': 'x', 'task': 'copy', 'seed': seed, 'steps_to_threshold': steps, 'rate': 0.001, 'accuracy': 0.5,
+             'config': learning.identity(case, 0.001, seed)} for seed, steps in zip(SEEDS, (100, None, None))]
     assert '| 1 of 3 seeds (**not as stated**) | 0.001 | 100, -, - |' in learning.markdown([case], runs)
     assert '| learns |' in learning.markdown([case], [run | {'steps_to_threshold': 100} for run in runs])
+
+
+def test_lines_of_another_config_do_not_count():
+    case = Case('x', 'copy', 'learns', 0.9, copy.get_config())
+    runs = [{'name': 'x', 'task': 'copy', 'seed': seed, 'steps_to_threshold': 100, 'rate': 0.001, 'accuracy': 1.0,
+             'config': learning.identity(case, 0.001, seed)} for seed in SEEDS]
+    others = [run | {'steps_to_threshold': None, 'config': learning.identity(learning.rehearsal(case, 2), 0.001,
+                                                                             run['seed'])} for run in runs]
+    assert '| learns | learns |' in learning.markdown([case], others + runs)
+    assert '| x |' not in learning.markdown([case], others)

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--workdir', default='runs/learning')
     options = parser.parse_args(arguments)
     with one_line_errors('experiments.learning'):
-        everything = list(cases())
+        everything = [case if options.steps is None else rehearsal(case, options.steps) for case in cases()]
         chosen = [case for case in everything if _chosen(options.names, case.name, [one.name for one in everything])
                   and _chosen(options.tasks, case.task, [one.task for one in everything])]
         workdir = pathlib.Path(options.workdir)
@@ -47,32 +47,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f'{case.name}, {case.task}: {number} of {len(chosen[part - 1::parts])}, stated: {case.stated}',
                   flush=True)
             try:
-                settle(case, workdir, options.steps)
+                settle(case, workdir)
             except UserError as error:  # what stops one case does not stop the others
                 problems.append(f'{case.name}, {case.task}: {error}')
                 print(f'  cannot run: {error}', flush=True)
         table = markdown(everything, records.read_lines(workdir / 'results.jsonl'))
+        if options.steps is not None:
+            table = f'A rehearsal: {options.steps} steps a run, not those named below.\n\n{table}'
         (workdir / 'README.md').write_text(table, encoding='utf-8')
         print(table)
         if problems:
             raise UserError(f'cases that could not run: {len(problems)}; the first: {problems[0]}')
 
 
-def settle(case: Case, workdir: pathlib.Path, steps: int | None = None) -> None:
+def rehearsal(case: Case, steps: int) -> Case:
+    """The same case with fewer steps."""
+    return case._replace(config=arms.override(case.config, {'training.steps': steps,
+                                                            'training.checkpoint_every': steps}))
+
+
+def settle(case: Case, workdir: pathlib.Path) -> None:
     """Runs what is missing of a case: the rates, then the seeds with the best of them."""
-    config = arms.override(case.config, {} if steps is None else {
-        'training.steps': steps, 'training.checkpoint_every': steps})
-    make = functools.cache(lambda: Trainer(config))  # one set of programs for all rates and seeds, if any is to run
-    tried = [run(case, config, make, rate, TUNING_SEED, workdir) for rate in RATES]
+    make = functools.cache(lambda: Trainer(case.config))  # one set of programs for all runs, if there are any
+    tried = [run(case, make, rate, TUNING_SEED, workdir) for rate in RATES]
     best = min(tried, key=lambda line: (line['steps_to_threshold'] or float('inf'), -line['accuracy']))
     for seed in SEEDS:
-        run(case, config, make, best['rate'], seed, workdir)
+        run(case, make, best['rate'], seed, workdir)
 
 
-def run(case: Case, config: Any, make: Callable[[], Trainer], rate: float, seed: int,
-        workdir: pathlib.Path) -> dict[str, Any]:
+def identity(case: Case, rate: float, seed: int) -> str:
+    """The digest of the config of a run."""
+    return build.digest(build.with_rate(build.with_seed(case.config, seed), rate))
+
+
+def run(case: Case, make: Callable[[], Trainer], rate: float, seed: int, workdir: pathlib.Path) -> dict[str, Any]:
     """One run, or the line of results.jsonl that it has already."""
-    digest = build.digest(build.with_rate(build.with_seed(config, seed), rate))
+    digest = identity(case, rate, seed)
     for line in records.read_lines(workdir / 'results.jsonl'):
         if line['config'] == digest:
             return line
@@ -96,12 +106,13 @@ def run(case: Case, config: Any, make: Callable[[], Trainer], rate: float, seed:
 
 
 def markdown(everything: Sequence[Case], lines: Sequence[dict[str, Any]]) -> str:
-    """One row a case that has all its runs with fresh seeds."""
+    """One row a case that has all its runs with fresh seeds; lines of another config than the case's do not count."""
     rows = ['| variant | task | stated | found | rate | steps to threshold, by seed | accuracy % at the end, by seed |',
             '|---|---|---|---|---|---|---|']
     for case in everything:
         runs = sorted((line for line in lines if (line['name'], line['task']) == (case.name, case.task)
-                       and line['seed'] in SEEDS), key=lambda line: line['seed'])
+                       and line['seed'] in SEEDS
+                       and line['config'] == identity(case, line['rate'], line['seed'])), key=lambda line: line['seed'])
         if len(runs) == len(SEEDS):
             count = sum(line['steps_to_threshold'] is not None for line in runs)
             found = {0: 'fails', len(runs): 'learns'}.get(count, f'{count} of {len(runs)} seeds')
@@ -114,10 +125,11 @@ def markdown(everything: Sequence[Case], lines: Sequence[dict[str, Any]]) -> str
         '# What learns', '',
         f'{len(rows) - 2} of {len(everything)} cases: readers on copy and reverse (length 2 to 12, 16 symbols, 64 '
         'units, at most 1,500 steps, 95 % of dev outputs exact), mixers on recall (4 pairs, 64 symbols, 32 positions, '
-        'width 64, 2 layers, no source, at most 3,000 steps, 90 % of dev labels), and windows and positions that '
-        'cannot do it. What is stated was stated before any run. The rate is the best of '
-        f'{len(RATES)} with one seed; steps are those of {len(SEEDS)} fresh seeds, counted every 100. It describes: '
-        f'{len(SEEDS)} seeds support no claim about which is faster. Each run: results.jsonl.', '', *rows]) + '\n'
+        'width 64, 2 layers, no source, at most 3,000 steps, 90 % of dev labels; memories on path chunked, windows of '
+        '16), and windows and positions that cannot do it. What is stated was stated before any run. The rate is the '
+        f'best of {len(RATES)} with one seed; steps are those of {len(SEEDS)} fresh seeds, counted every 100. It '
+        f'describes: {len(SEEDS)} seeds support no claim about which is faster. Each run: results.jsonl (lines '
+        'of a config that has changed since are left out here).', '', *rows]) + '\n'
 
 
 def _chosen(wanted: str | None, name: str, known: Sequence[str]) -> bool:

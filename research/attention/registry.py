@@ -110,11 +110,11 @@ VARIANTS = {variant.name: variant for variant in (
     Variant('grouped_query', MultiHeadDot, 'Ainslie 2023, arXiv:2305.13245', 'groups of query heads share a key head',
             roles=BOTH, paths=FUSED, demands={'key_value_heads': ('2 or more', lambda heads: heads > 1)}),
     Variant('sliding_window', MultiHeadDot, 'Beltagy 2020, arXiv:2004.05150', 'the last C positions, or C on each side',
-            roles=('self',), paths=(*FUSED, 'blocks'), demands=_reach('window')),
+            roles=('self',), paths=(*FUSED, 'blocks'), demands=_reach('window'), fails=('recall',)),
     Variant('strided', MultiHeadDot, 'Child 2019, arXiv:1904.10509', 'a window, and each position a stride away',
             roles=('self',), paths=FUSED, demands=_reach('strided'), open=('recall',)),
     Variant('global_window', MultiHeadDot, 'Beltagy 2020, arXiv:2004.05150', 'a window, and first positions for all',
-            roles=('self',), paths=FUSED, demands=_reach('global_window')),
+            roles=('self',), paths=FUSED, demands=_reach('global_window'), open=('recall',)),
     Variant('big_bird', MultiHeadDot, 'Zaheer 2020, arXiv:2007.14062', 'a window, first positions, and random blocks',
             roles=('self',), paths=FUSED, demands=_reach('big_bird'), open=('recall',)),
     Variant('qk_norm', MultiHeadDot, 'Dehghani 2023, arXiv:2302.05442', 'queries and keys are normalised first',
@@ -220,6 +220,8 @@ def make(name: str, *, features: int, role: str, causal: bool = False, path: str
         raise UserError(f'{attention}: features is {features}; it must be at least 1')
     if causal and role != 'self':
         raise UserError(f"{attention}: causal is True; only role 'self' can be causal")
+    if type(short_convolution) is not int:
+        raise UserError(f'{attention}: short_convolution is {short_convolution!r}; it must be of type int')
     if short_convolution != 0 and (role != 'self' or short_convolution < 2):
         raise UserError(f'{attention}: short_convolution is {short_convolution}; it must be 0 (none) or, in the role '
                         "'self' only, at least 2")
