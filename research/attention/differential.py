@@ -52,7 +52,7 @@ class Differential(Attention, kw_only=True):
         if self.head_width < 0 or (self.head_width == 0 and self.features % (2 * self.heads)):
             raise UserError(f'head_width is {self.head_width}; it must be at least 1, or 0 where 2 heads ('
                             f'{2 * self.heads}) divide the width {self.features}')
-        check_self_role(self)
+        check_self_role(self, self._width())
         if schemes.SCHEMES[self.position.name].positions.needs_weights:
             raise UserError(f'position {self.position.name!r} adds to values; differential takes schemes that act on '
                             'queries, keys or logits')
@@ -105,7 +105,8 @@ class Differential(Attention, kw_only=True):
 
     @nn.nowrap
     def flops(self, queries: int, entries: int, query_width: int, source_width: int) -> float:
-        """The four projections, logits of 2 N heads and weighted sums of N heads of 2 H."""
+        """The four projections, logits of 2 N heads, weighted sums of N heads of 2 H, and the positions."""
         N, H = self.heads, self._width()
-        return 4.0 * N * H * (2 * entries * source_width + queries * (query_width + self.features)
-                              + 2 * queries * entries)
+        return (4.0 * N * H * (2 * entries * source_width + queries * (query_width + self.features)
+                               + 2 * queries * entries)
+                + self.position.make(2 * N, H, self.causal).flops(queries, entries))

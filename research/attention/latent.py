@@ -58,8 +58,8 @@ class MultiHeadLatent(Attention, kw_only=True):
         if self.rotary_width and self.role != 'self':
             raise UserError(f"rotary_width is {self.rotary_width}; in role 'cross' it must be 0: positions of two "
                             'sequences cannot be compared')
-        if not self.base > 0:
-            raise UserError(f'base is {self.base}; it must be above 0')
+        if not 0.0 < self.base < math.inf:
+            raise UserError(f'base is {self.base}; it must be above 0 and finite')
         super().__post_init__()
 
     def setup(self):

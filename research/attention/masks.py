@@ -152,13 +152,16 @@ def readable(query_places: Places, key_places: Places, *, causal: bool = False, 
 def reversed_places(places: Places) -> Places:
     """The places of the same positions counted from the end: what a sequence has when it is read backwards.
 
-    Segments must stand in runs. `places` [B, S] -> the flipped segments, and positions that count from 0 within each.
+    Segments must stand in runs, in which there may be pads. `places` [B, S] -> the flipped segments, and positions that
+    count from 0 within each.
 
-        segment  1 1 1 2 2 0      ->  0 2 2 1 1 1
-        position 0 1 2 0 1 5      ->  0 0 1 0 1 2
+        segment  1 1 0 1 2 2 0      ->  0 2 2 1 0 1 1
+        position 0 1 0 2 0 1 5      ->  0 0 1 0 0 1 2
     """
-    segment = jnp.flip(places.segment, axis=1)
-    index = jnp.arange(segment.shape[1])
-    begins = jnp.concatenate([jnp.ones_like(segment[:, :1], bool), segment[:, 1:] != segment[:, :-1]], axis=1)
-    first = jnp.where(begins, index, 0)
-    return Places(segment, index - jax.lax.cummax(first, axis=1))
+    segment, position = (jnp.flip(array, axis=1) for array in places)
+    real, index = segment > 0, jnp.arange(segment.shape[1])
+    before = jax.lax.cummax(jnp.where(real, index, -1), axis=1)  # the last real position up to here
+    before = jnp.pad(before[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+    other = jnp.take_along_axis(segment, jnp.maximum(before, 0), axis=1) != segment
+    first = jax.lax.cummax(jnp.where(real & ((before < 0) | other), index, 0), axis=1)
+    return Places(segment, jnp.where(real, jnp.take_along_axis(position, first, axis=1) - position, 0))

@@ -219,7 +219,8 @@ class MultiHeadDot(Attention, kw_only=True):
     The options change one part each and can be combined freely; a name of the registry stands for one of them.
 
     Self role with causality: `start(memory, L)` is a cache of L positions, and the weights of a call with it have
-    S = L. A call that writes past its end gives nan. On path 'blocks' the carry is the last `reach.width` positions.
+    S = L. A call that writes past its end gives nan. On path 'blocks' the carry is the last `reach.width` positions,
+    which has no end; the positions of a segment must stand side by side there, with no pad between them.
 
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2; in a recurrent decoder: Chen et al. 2018,
     arXiv:1804.09849; key_value_heads = 1: Shazeer 2019, arXiv:1911.02150, others: Ainslie et al. 2023,
@@ -255,7 +256,7 @@ class MultiHeadDot(Attention, kw_only=True):
 
     def __post_init__(self):
         check_heads(self)
-        check_self_role(self)
+        check_self_role(self, width(self))
         normalisers.check(self.normaliser)
         if self.key_value_heads < 0 or self.heads % (self.key_value_heads or 1):
             raise UserError(f'key_value_heads is {self.key_value_heads}; it must be a divisor of heads = {self.heads}, '
@@ -308,7 +309,7 @@ class MultiHeadDot(Attention, kw_only=True):
 
     def start(self, memory: Memory, length: int) -> Carry:
         if self.path == 'blocks' and self.causal and length:
-            return cache.empty_cache(memory, min(self.reach.width, length)).memory
+            return cache.empty_cache(memory, self.reach.width).memory
         return cache.start(self, memory, length)
 
     def __call__(self, query: Array, memory: Memory, carry: Carry, places: Places, rng: Array | None = None) -> Read:
@@ -365,7 +366,7 @@ class MultiHeadDot(Attention, kw_only=True):
             compared = -(-queries // C) * C * (2 if self.causal else 3) * C
         return (2.0 * H * (2 * K * entries * source_width + N * queries * (query_width + self.features)
                            + 2 * N * compared) + 2.0 * N * gated * queries * query_width
-                + self.position.make(N, H, self.causal).flops(queries, entries))
+                + self.position.make(N, H, self.causal).flops(queries, compared / queries))
 
 
 def _unit(vectors: Array) -> Array:
@@ -403,11 +404,11 @@ def check_heads(attention: Any) -> None:
                         'divisor, or state head_width')
 
 
-def check_self_role(attention: Any) -> None:
-    """Raises UserError when positions or a reach are given to what reads another sequence, or do not fit."""
+def check_self_role(attention: Any, head_width: int) -> None:
+    """Raises UserError when positions or a reach are given to what reads another sequence, or do not fit H."""
     if attention.role != 'self' and (attention.position.name != 'none'
                                      or not isinstance(attention.reach, masks.Everything)):
         raise UserError("positions and reaches compare places of one sequence: in role 'cross' position.name must be "
                         "'none' and reach.name 'everything'")
-    if attention.position.name == 'rotary' and width(attention) % 2:
-        raise UserError(f"position 'rotary' turns pairs, so heads need an even width, not {width(attention)}")
+    if attention.position.name == 'rotary' and head_width % 2:
+        raise UserError(f"position 'rotary' turns pairs, so heads need an even width, not {head_width}")

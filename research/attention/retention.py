@@ -57,7 +57,7 @@ class Retention(Attention, kw_only=True):
         if width(self) % 2:
             raise UserError(f'positions turn pairs, so heads need an even width, not {width(self)}')
         if not 0.0 < self.base < math.inf:
-            raise UserError(f'base is {self.base}; it must be above 0')
+            raise UserError(f'base is {self.base}; it must be above 0 and finite')
         super().__post_init__()
 
     def setup(self):

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import math
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
@@ -60,8 +61,8 @@ class Rotary(Positions, kw_only=True):
     base: float
 
     def __post_init__(self):
-        if not self.base > 0:
-            raise UserError(f'position.base is {self.base}; it must be above 0')
+        if not 0.0 < self.base < math.inf:
+            raise UserError(f'position.base is {self.base}; it must be above 0 and finite')
         super().__post_init__()
 
     def rotate(self, vectors: Array, position: Array) -> Array:
@@ -87,7 +88,7 @@ class T5Bias(Positions, kw_only=True):
     one); logits are still divided by sqrt(H).
 
     Attributes:
-      buckets: at least 2 causal, 4 and even otherwise.
+      buckets: even, at least 4.
       maximum_distance: from which on all share the last bucket; above the distances that have one each.
     """
 
@@ -195,8 +196,8 @@ class Fire(Positions, kw_only=True):
     def __post_init__(self):
         if self.hidden < 1:
             raise UserError(f'position.hidden is {self.hidden}; it must be at least 1')
-        if not self.threshold > 0:
-            raise UserError(f'position.threshold is {self.threshold}; it must be above 0')
+        if not 0.0 < self.threshold < math.inf:
+            raise UserError(f'position.threshold is {self.threshold}; it must be above 0 and finite')
         super().__post_init__()
 
     def setup(self):

@@ -16,7 +16,8 @@ def short_convolution(inputs: Array, segment: Array, kernel: Array) -> Array:
 
     Args:
       inputs: [B, T, D].
-      segment: int32 [B, T]; a neighbour of another one counts as zero.
+      segment: int32 [B, T]; a neighbour of another one counts as zero. Positions of a segment stand side by side: a pad
+        between two of them takes a place.
       kernel: w, [W, D]; w_0 belongs to the position itself.
 
     Returns:

@@ -36,7 +36,7 @@ class DenseSynthesizer(Attention, kw_only=True):
     """Each query says by itself which positions it reads: `logits[n, t, s] = relu(x[t] W1[n]) W2[n][:, s]`.
 
     Source: Tay et al. 2021, arXiv:2005.00743, section 3.1 (dense). Differs: s is a position of the segment, so packed
-    sentences are what they are apart; several heads, as in the authors' code.
+    sentences are what they are apart; several heads, as in the authors' code; no factorised form.
 
     Attributes:
       heads: N, at least 1.

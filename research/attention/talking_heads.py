@@ -46,7 +46,7 @@ class TalkingHeads(Attention, kw_only=True):
 
     def __post_init__(self):
         check_heads(self)
-        check_self_role(self)
+        check_self_role(self, width(self))
         normalisers.check(self.normaliser)
         super().__post_init__()
 

@@ -41,7 +41,8 @@ class Cell(nn.Module, abc.ABC):
 
     Attributes:
       features: H, the width of the output.
-      dtype: of projections and outputs; None means the type that inputs and parameters promote to.
+      dtype: of projections and outputs; None means the type that inputs and parameters promote to. The state is float32
+        unless it is float64.
       gates: how many vectors are projected from an input; side by side they have G numbers.
       states: what the arrays of the state are called; the first is the output.
       biases: what each gate's bias is at the start; () means that the projection has none.

@@ -72,6 +72,8 @@ def mlstm_chunk(memory: tuple[Array, Array, Array], projected: Array,
                 mask: Array) -> tuple[Array, tuple[Array, Array, Array]]:
     """C steps of `mlstm` in a few products: weights between the positions of the chunk, and a read of what was before.
 
+    An equal of the steps, to compare them with; `Cell.over` goes step by step.
+
     F_t = log f_1 + ... + log f_t;  d[t, s] = F_t - F_s + i_s for s <= t;  m_t = max(d[t, s], F_t + m, 0)
     w[t, s] = e^(d[t, s] - m_t) (q_t . k_s);  a_t = e^(F_t + m - m_t)
     h_t = o_t * (sum_s w[t, s] v_s + a_t M q_t) / max(|sum_s w[t, s] + a_t n . q_t|, e^-m_t)

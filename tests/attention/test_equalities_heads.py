@@ -65,6 +65,7 @@ class Given(NamedTuple):
 
 ROWS = places([1] * 7, [1] * 4 + [0] * 3, [1] * 3 + [2] * 4, [0] + [1] * 2 + [2] * 3 + [0])
 FULL = places([1] * T, [1] * T)
+FULL_ROWS = places(*[[1] * T] * 4)
 SELF = Given(normal(4, T, D), normal(4, T, D), ROWS, ROWS)  # the same sequence twice
 CROSS = Given(normal(4, T, D), normal(4, S, 9, seed=1), ROWS,
               places([1] * 5, [1] * 3 + [0] * 2, [1] * 2 + [2] * 3, [0, 1, 1, 3, 3]))
@@ -579,6 +580,48 @@ def test_blocks_read_nothing_where_nothing_may_be_read(kind):
     assert not np.any(ours.by_source[ROWS.segment == 0])
 
 
+def test_a_window_that_is_carried_has_no_end():
+    """More positions than were asked for: the last ones are read as ever."""
+    module = made('sliding_window', causal=True, path='blocks', **PLAIN | {'reach': window(5)})
+    params = {'params': parameters(module, SELF)}
+
+    def pieces(module):
+        carry = module.start(module.remember(SELF.source[:, :0], Places(*(array[:, :0] for array in FULL_ROWS))), 3)
+        contexts = []
+        for at in range(T):
+            here = Places(*(array[:, at:at + 1] for array in FULL_ROWS))
+            memory = module.remember(SELF.source[:, at:at + 1], here)
+            read = module(SELF.query[:, at:at + 1], memory, carry, here)
+            carry = read.carry
+            contexts.append(read.context)
+        return jnp.concatenate(contexts, axis=1)
+    whole = run(module, params['params'], SELF._replace(query_places=FULL_ROWS, source_places=FULL_ROWS)).context
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(nn.apply(pieces, module)(params), whole, atol=1e-11)
+
+
+@pytest.mark.parametrize('name', ['fire', 'shaw'])
+def test_flops_of_positions_are_counted_where_positions_are_compared(name):
+    """On path blocks of a window in as many pairs as are compared; of differential in all, in each of 2 N heads."""
+    def flops(variant, length, scheme, **options):
+        options = ORACLES[variant].options | options | {'position': scheme}
+        return registry.make(variant, features=D, role='self', causal=True, **options).flops(length, length, D, D)
+
+    def added(variant, length, **options):
+        return flops(variant, length, position(name), **options) - flops(variant, length, position('none'), **options)
+    blocks = {'path': 'blocks', 'reach': window(4)}
+    assert 0 < added('sliding_window', 1024, **blocks) == pytest.approx(2 * added('sliding_window', 512, **blocks))
+    if name == 'fire':
+        heads, inner = 2 * ORACLES['differential'].options['heads'], POSITIONS['fire']['hidden']
+        assert added('differential', 64) == pytest.approx(2 * 64 * 64 * inner * (1 + heads), rel=0.01)
+
+
+def test_differential_is_refused_an_odd_width_for_rotary_positions():
+    options = PAIRED | {'heads': 2, 'head_width': 0, 'position': position('rotary'), 'head_norm': True}
+    with pytest.raises(UserError, match='even width, not 3'):
+        registry.make('differential', features=12, role='self', **options)
+
+
 @pytest.mark.parametrize('gradients', [False, True])
 def test_blocks_do_not_make_all_logits(gradients):
     """Memory grows with T, not with its square."""
@@ -647,3 +690,14 @@ def test_both_ways_is_forward_and_flipped_backward(name):
                                    atol=1e-10)
     assert np.max(np.abs(forward)) > 1e-2
     assert np.max(np.abs(backward)) > 1e-2
+
+
+@pytest.mark.parametrize('name', ['retention', 'delta', 'forgetting'])
+def test_a_pad_within_a_sentence_is_not_there_from_either_side(name):
+    both = made(name, **ORACLES[name].options)
+    params = parameters(both, SELF)
+    padded = Places(np.array([[1, 1, 0, 1, 1, 0, 0]] * 4, np.int32), np.array([[0, 1, 0, 2, 3, 0, 0]] * 4, np.int32))
+    real, plain = padded.segment[0] > 0, places(*[[1] * 4 + [0] * 3] * 4)
+    dense = np.concatenate([SELF.source[:, real], SELF.source[:, ~real]], axis=1)
+    here = run(both, params, Given(SELF.source, SELF.source, padded, padded)).context[:, real]
+    np.testing.assert_allclose(here, run(both, params, Given(dense, dense, plain, plain)).context[:, :4], atol=1e-10)

@@ -168,7 +168,7 @@ def test_a_reach_is_made_by_name():
 # ------------------------------------------------------------------------------------------------------------- reversed
 
 def test_reversed_places_is_the_picture_in_its_docstring():
-    before = places([1, 1, 1, 2, 2, 0], [0, 1, 2, 0, 1, 5])
+    before = places([1, 1, 0, 1, 2, 2, 0], [0, 1, 0, 2, 0, 1, 5])
     after = from_the_end(before)
     for name in ('segment', 'position'):
         left, right = (' '.join(str(number) for number in getattr(here, name)[0]) for here in (before, after))
