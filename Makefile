@@ -4,7 +4,7 @@ WORKERS ?= 2
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 READY := .venv/installed-$(VERSION)
 
-.PHONY: demo test test-slow test-peers study learn cost catalogue check clean
+.PHONY: demo test test-slow test-peers test-cost study learn cost catalogue check clean
 
 demo: $(READY)
 	.venv/bin/python -m experiments.run forgetting --task pronunciation \
@@ -20,6 +20,10 @@ test-slow: $(READY)
 # Against implementations that this project did not write, where .oracles has them; one process, one table at its end.
 test-peers: $(READY)
 	.venv/bin/python -m pytest -n 0 -m peer tests/peers
+
+# Does time grow with length as it was expected to? Minutes, on a machine that does nothing else.
+test-cost: $(READY)
+	.venv/bin/python -m pytest -n 0 -m cost tests/test_cost.py
 
 study: $(READY)
 	for task in pronunciation copy; do \

@@ -250,6 +250,31 @@ def test_every_path_equals_the_oracle_and_returns_the_weights_that_it_declares(c
         assert weights is None
 
 
+@functools.cache
+def gradients(case):
+    """Of all contexts along one direction, with respect to parameters, queries and source."""
+    module, given = built(case).module, inputs(case)
+
+    def along(params, query, source):
+        context, _ = reading(module)(params, query, source, *given[2:])
+        return jnp.vdot(context, np.random.default_rng(5).normal(size=context.shape))
+    with jax.enable_x64(case.path != 'xla'):  # which refuses float64: there all of it becomes float32
+        gradient = jax.jit(jax.grad(along, argnums=(0, 1, 2)))
+        return jax.tree.map(np.asarray, gradient(built(case).params, given.query, given.source))
+
+
+@of([case for case in CASES if case.path != 'explicit'])
+def test_the_gradients_of_every_path_are_those_of_path_explicit(case):
+    """To 1e-9 of the largest of all in float64, to 2e-6 in float32: some are a thousandth of that, or zero."""
+    reference = gradients(case._replace(path='explicit'))
+    largest = max(np.max(np.abs(leaf)) for leaf in jax.tree.leaves(reference))
+    tolerance = 2e-6 if case.path == 'xla' else 1e-9
+
+    def compare(name, ours, theirs):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * largest, err_msg=jax.tree_util.keystr(name))
+    jax.tree_util.tree_map_with_path(compare, gradients(case), reference)
+
+
 @of([case for case in EXPLICIT if case.variant.weights])
 def test_weights_have_the_signs_and_sums_that_are_declared(case):
     weights = np.asarray(result(case)[1])
