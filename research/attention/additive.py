@@ -1,6 +1,9 @@
 """Energies from a small network: the first attention."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from research.attention import single_head
@@ -9,9 +12,33 @@ from research.attention.normalisers import Normaliser, check
 from research.errors import at_least
 from research.shapes import Array, Places
 
+QUERIES = 64
+
+
+def in_blocks(energies: Callable[[Array], Array], query: Array) -> Array:
+    """`energies(query)`, QUERIES positions at a time where there are more; for gradients a block is made again.
+
+    Args:
+      energies: [B, T, ...] -> [B, ..., T, S], each query by itself.
+      query: [B, T, ...].
+
+    Returns:
+      [B, ..., T, S].
+    """
+    B, T = query.shape[:2]
+    if T <= QUERIES:
+        return energies(query)
+    count = -(-T // QUERIES)
+    query = jnp.pad(query, ((0, 0), (0, count * QUERIES - T)) + ((0, 0),) * (query.ndim - 2))
+    blocks = jnp.moveaxis(query.reshape(B, count, QUERIES, *query.shape[2:]), 1, 0)
+    found = jnp.moveaxis(jax.lax.map(jax.checkpoint(energies, prevent_cse=False), blocks), 0, -3)
+    return found.reshape(*found.shape[:-3], count * QUERIES, found.shape[-1])[..., :T, :]
+
 
 def additive_energies(query: Array, keys: Array, vector: Array) -> Array:
     """How well each source position answers each query: `e[t, s] = vector . tanh(query[t] + keys[s])`.
+
+    Takes B x T x S x A numbers of memory, T at most QUERIES.
 
     Args:
       query: [B, T, A], projected.
@@ -24,13 +51,15 @@ def additive_energies(query: Array, keys: Array, vector: Array) -> Array:
     Source: Bahdanau, Cho, Bengio 2015, arXiv:1409.0473, appendix A.1.2. Differs: none.
     """
     dtype = jnp.promote_types(jnp.result_type(query, keys), jnp.float32)
-    return jnp.einsum('btsa,a->bts', jnp.tanh(query[:, :, None] + keys[:, None]), vector, preferred_element_type=dtype)
+
+    def energies(query):
+        return jnp.einsum('btsa,a->bts', jnp.tanh(query[:, :, None] + keys[:, None]), vector,
+                          preferred_element_type=dtype)
+    return in_blocks(energies, query)
 
 
 class Additive(Attention, kw_only=True):
     """One head with the energy `e[t, s] = v . tanh(W q[t] + U h[s])`; W [D_q, A], U [D_s, A], v [A]; reads h itself.
-
-    All queries of a call together take B x T x S x A numbers of memory.
 
     Source: Bahdanau, Cho, Bengio 2015, arXiv:1409.0473, section 3.1 and appendix A.1.2. Differs: initial values (there
     W and U from N(0, 0.001^2) and v zero; here the variance is one over the number of inputs).

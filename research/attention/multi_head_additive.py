@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from research.attention import normalisers
+from research.attention.additive import in_blocks
 from research.attention.contract import Attention, Carry, Memory, Read
 from research.attention.masks import readable
 from research.attention.multi_head import check_heads, width
@@ -13,7 +14,7 @@ from research.shapes import Array, Places
 
 
 def multi_head_additive_energies(query: Array, keys: Array, vectors: Array) -> Array:
-    """Additive energies of all heads: `e[n, t, s] = vectors[n] . tanh(query[t, n] + keys[s, n])`.
+    """Additive energies of all heads: `e[n, t, s] = vectors[n] . tanh(query[t, n] + keys[s, n])`, in blocks of queries.
 
     Args:
       query: [B, T, N, A / N], projected.
@@ -26,8 +27,11 @@ def multi_head_additive_energies(query: Array, keys: Array, vectors: Array) -> A
     Source: Chen et al. 2018, arXiv:1804.09849, section 4.1. Differs: none.
     """
     dtype = jnp.promote_types(jnp.result_type(query, keys), jnp.float32)
-    return jnp.einsum('btsna,na->bnts', jnp.tanh(query[:, :, None] + keys[:, None]), vectors,
-                      preferred_element_type=dtype)
+
+    def energies(query):
+        return jnp.einsum('btsna,na->bnts', jnp.tanh(query[:, :, None] + keys[:, None]), vectors,
+                          preferred_element_type=dtype)
+    return in_blocks(energies, query)
 
 
 class MultiHeadAdditive(Attention, kw_only=True):
@@ -35,8 +39,6 @@ class MultiHeadAdditive(Attention, kw_only=True):
 
         e[n, t, s] = v_n . tanh(q[t] W_n + h[s] U_n);  W [D_q, N, A / N], U [D_s, N, A / N], v [N, A / N]
         read[t, n] = sum_s softmax(e)[n, t, s] h[s] W_V[n];   context[t] = read[t] W_O, W_V [D_s, N, H], W_O [N, H, D]
-
-    All queries of a call together take B x T x S x A numbers of memory.
 
     Source: Chen et al. 2018, arXiv:1804.09849, section 4.1: the attention of RNMT+. Differs: values are projected
     (in its authors' code a head reads its own part of h).

@@ -7,7 +7,9 @@ import pytest
 from flax import linen as nn
 
 from research.attention import registry
+from research.attention.additive import QUERIES, additive_energies
 from research.attention.monotonic import monotonic_weights
+from research.attention.multi_head_additive import multi_head_additive_energies
 from research.errors import UserError
 from research.shapes import Places
 from tests.attention.test_equalities import (
@@ -42,6 +44,34 @@ def additive(params=PARAMS):
 
 
 # ---------------------------------------------------------------------------------------------- energies of one network
+
+def formula(query, keys, vectors):
+    """All at once: [B, T, N, A] and [B, S, N, A] -> [B, N, T, S]."""
+    return jnp.einsum('btsna,na->bnts', jnp.tanh(query[:, :, None] + keys[:, None]), vectors)
+
+
+@pytest.mark.parametrize('T', [QUERIES, QUERIES + 1, 2 * QUERIES, 3 * QUERIES - 5])
+def test_energies_in_blocks_of_queries_are_those_of_all_at_once_and_so_are_their_gradients(T):
+    with jax.enable_x64(True):
+        arrays = [jnp.asarray(normal(*shape, seed=at), jnp.float64)
+                  for at, shape in enumerate(((2, T, N, A), (2, S, N, A), (N, A)))]
+        direction = jnp.asarray(normal(2, N, T, S, seed=9), jnp.float64)
+
+        def gradients(energies, *given):
+            return jax.jit(jax.value_and_grad(lambda given: jnp.sum(direction * energies(*given))))(given)
+        ours, reference = (gradients(energies, *arrays) for energies in (multi_head_additive_energies, formula))
+        jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-11), ours, reference)
+        one_head = [arrays[0][:, :, 0], arrays[1][:, :, 0], arrays[2][0]]
+        np.testing.assert_allclose(additive_energies(*one_head), formula(*arrays)[:, 0], atol=1e-11)
+
+
+def test_energies_in_blocks_of_queries_do_not_keep_those_of_all():
+    def size(energies):
+        shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((4, 512, 1, 64), (4, 512, 1, 64), (1, 64))]
+        program = jax.jit(jax.grad(lambda *given: jnp.sum(jax.nn.softmax(energies(*given))**2), argnums=(0, 1, 2)))
+        return program.lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+    assert size(multi_head_additive_energies) < size(formula) / 3
+
 
 def test_concat_is_additive_under_the_split_of_w():
     close(read(cross('concat', source_projection='learned', **ADDITIVE), PARAMS), additive())
