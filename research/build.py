@@ -466,6 +466,23 @@ def readable_floats(model: contract.EncoderDecoder, entries: int) -> int:
     return width[model.reads]
 
 
+def kept_bytes(model: contract.EncoderDecoder, entries: int, targets: int) -> int | None:
+    """Bytes kept of one sentence while it is decoded: the memory of S = entries, the carry of T = targets positions.
+
+    None where the model cannot write step by step. Only shapes are computed.
+    """
+    if isinstance(model, SequenceModel) and not model.causal:
+        return None
+
+    def kept(rng):
+        batch = blank_batch(1, entries, targets)
+        params = contract.init(model, rng, batch)
+        memory = contract.encode(model, params, batch.source, batch.source_places)
+        return memory, contract.start(model, params, memory, targets)
+    shapes = jax.eval_shape(kept, jax.random.key(0))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+
+
 def _context_width(reader: Any, source_width: int) -> int:
     def read(rng):
         def call(reader):

@@ -201,10 +201,13 @@ class Trainer:
     def describe(self, plan: batches.BatchPlan) -> str:
         """A few lines about what will be trained on what."""
         total, without = build.parameters(self.model)
-        programs = self.program_count()
+        programs, (_, S, T) = self.program_count(), plan.shapes[-1]
+        kept = build.kept_bytes(self.model, S, T)
         shapes, measured = (', '.join(f'{B} x ({S} + {T})' for B, S, T in chosen)
                             for chosen in (plan.shapes, self.plans.measured))
-        return (f'{total:,} parameters ({without:,} without embeddings and softmax)\n'
+        return (f'{total:,} parameters ({without:,} without embeddings and softmax); at {S} + {T} positions '
+                f'{build.flops(self.model, S, T) / T / 1e6:,.2f} MFLOPs forward a target symbol'
+                + ('' if kept is None else f', {kept / 1024:,.1f} KiB kept of a sentence while it is written') + '\n'
                 f'{len(self.data.corpus.train):,} training pairs, {len(plan):,} batches an epoch, '
                 f'{len(plan.dropped):,} pairs too long and dropped, {100 * plan.padding:.1f} % padding\n'
                 f'batches of rows x (source + target): {shapes}; to measure dev and test: {measured}\n'

@@ -3,7 +3,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from configs import base, copy, language_model, pronunciation
+from configs import base, copy, labelled_recall, language_model, pronunciation
 from research import build
 from research.errors import UserError
 from research.study import arms
@@ -128,3 +128,22 @@ def test_learned_positions_limit_what_is_read_and_written_and_nothing_else_does(
     assert (decoding.longest_source, decoding.longest_target) == (30, 20)
     assert [decoding.limit(entries) for entries in (5, 40)] == [15, 20]  # maximum_ratio 1, maximum_extra 10
     assert build.decoding(copy.get_config())[-2:] == (None, None)
+
+
+@pytest.mark.parametrize(('words', 'source', 'target'), [
+    # a position of the source: annotation and its projection of 128 each; of a memory of heads keys and values
+    ('additive', 4 * 2 * 128 + 8, 0), ('none', 0, 0), ('multi_head_dot', 4 * 2 * 128 + 8, 0),
+    # and of two layers, and as much for each position that is written
+    ('transformer', 2 * (4 * 2 * 128 + 8), 2 * (4 * 2 * 128 + 8)),
+    ('transformer+mixer=multi_query', 2 * (4 * 2 * 128 + 8), 2 * (4 * 2 * 32 + 8)),
+    ('transformer+mixer=retention', 2 * (4 * 2 * 128 + 8), 0)])
+def test_bytes_that_are_kept_grow_with_what_is_read_and_written(words, source, target):
+    model = build.model(copy.get_config(words), 10, 12)
+    base = build.kept_bytes(model, 20, 30)
+    assert build.kept_bytes(model, 21, 30) - base == source
+    assert build.kept_bytes(model, 20, 31) - base == target
+
+
+def test_what_cannot_write_keeps_nothing():
+    config = arms.override(labelled_recall.get_config(), {'decoder.causal': False})
+    assert build.kept_bytes(build.model(config, 10, 12), 5, 5) is None
