@@ -9,11 +9,15 @@ import numpy as np
 from research.attention.registry import VARIANTS
 from research.shapes import Places
 from tests.attention import oracles as attention
+from tests.attention.oracles import both_ways, convolved
 from tests.cells import oracles as cells
 
 
 def decode(config, params, batch):
     """The hidden vectors [B, T, D], the scores [B, T, V] and the weights [B, N, T, S] or None of a model."""
+    if config.decoder.kind == 'sequence':
+        hidden = layers(config.decoder, params, batch.inputs, batch.target_places, config.decoder.causal)
+        return hidden, hidden @ scoring_table(config.decoder, params), None
     encode = {'recurrent': recurrent_encoder, 'transformer': transformer_encoder}[config.encoder.kind]
     write = {'recurrent': recurrent_decoder, 'transformer': transformer_decoder}[config.decoder.kind]
     annotations, summary, finals = encode(config.encoder, params['encoder'], batch.source, batch.source_places)
@@ -23,12 +27,14 @@ def decode(config, params, batch):
         source, places = summary[:, None], Places(segment, 0 * segment)
     hidden, weights = write(config.decoder, params['decoder'], batch.inputs, batch.target_places, source, places,
                             summary, finals)
-    decoder = params['decoder']
-    if config.decoder.tie_embeddings:
-        table = decoder.get('entrance', decoder)['embedding']['table'].T
-    else:
-        table = decoder['softmax']['kernel']
-    return hidden, hidden @ table, weights
+    return hidden, hidden @ scoring_table(config.decoder, params['decoder']), weights
+
+
+def scoring_table(part, params):
+    """What the hidden vectors are multiplied by, [D, V]."""
+    if part.tie_embeddings:
+        return params.get('entrance', params)['embedding']['table'].T
+    return params['softmax']['kernel']
 
 
 def embed(params, tokens):
@@ -40,8 +46,24 @@ def read(part, params, query, source, query_places, source_places, role='cross',
     """What the part's reader (or mixer) says: its own oracle."""
     chosen = part.reader if role == 'cross' else part.mixer
     options = {key: value for key, value in chosen.items() if key not in ('name', 'path')}
-    function = attention.oracle_of(chosen.name, role, causal, role == 'self' and part.short_convolution > 0)
+    convolution = role == 'self' and part.short_convolution > 0
+    if chosen.name == 'cell':
+        function = convolved(cell_mixer) if convolution else cell_mixer
+        function = function if causal else both_ways(function)
+    else:
+        function = attention.oracle_of(chosen.name, role, causal, convolution)
     return function(params, query, source, query_places, source_places, role, causal, options | {'layer': layer})
+
+
+def cell_mixer(params, query, source, query_places, source_places, role, causal, options):
+    """A cell in the place of a mixer, in the form of an attention's oracle: it reads one word after another."""
+    context, start = np.zeros(source.shape), cells.ORACLES[options['cell']].start(source.shape[-1])
+    for b, segment in enumerate(source_places.segment):
+        words = np.flatnonzero(segment)  # of a flipped sequence the pads stand first
+        outputs, _ = cells.over(options['cell'], params['mixing'], source[b:b + 1, words], [len(words)],
+                                batch_of(start, 1))
+        context[b, words] = outputs[0] @ params['output_projection']['kernel']
+    return context, None
 
 
 # ------------------------------------------------------------------------------------------------------------ recurrent
@@ -168,12 +190,16 @@ def transformer_layer(part, params, x, places, causal, reading=None, layer=0):
     return x, weights
 
 
-def transformer_encoder(part, params, source, places):
-    x = enter(part, params['entrance'], source, places, None)
+def layers(part, params, tokens, places, causal):
+    """The whole stack, where nothing else is read."""
+    x = enter(part, params['entrance'], tokens, places, None)
     for layer in range(part.layers):
-        x, _ = transformer_layer(part, params[f'stack_{layer}'], x, places, False, layer=layer)
-    if part.norm == 'pre':
-        x = normalise(params['last_norm'], x)
+        x, _ = transformer_layer(part, params[f'stack_{layer}'], x, places, causal, layer=layer)
+    return normalise(params['last_norm'], x) if part.norm == 'pre' else x
+
+
+def transformer_encoder(part, params, source, places):
+    x = layers(part, params, source, places, False)
     summary = np.zeros((len(source), part.features))
     for b, length in enumerate((places.segment > 0).sum(axis=1)):
         if length:

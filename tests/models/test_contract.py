@@ -22,7 +22,7 @@ B, S, T = 3, 7, 5
 SOURCE, TARGET = 13, 11  # symbols
 SMALL_SIDE = {'features': 8, 'embedding_features': 6, 'hidden': 10}
 OPTIONS = {'energy_width': 6, 'heads': 2, 'window': 2, 'rank': 3, 'maximum_length': 16, 'filters': 3, 'width': 3,
-           'features_count': 5, 'chunk': 2, 'key_value_heads': 0}
+           'chunk': 2, 'key_value_heads': 0}
 WIRINGS = {
     'recurrent': {},
     'recurrent, current': {'decoder.reads_with': 'current'},

@@ -1,4 +1,4 @@
-"""The model without a source: who sees whom, what is asked, and that only the mixer carries anything across."""
+"""The model without a source: what it computes, who sees whom, and that only the mixer carries anything across."""
 
 import jax
 import jax.numpy as jnp
@@ -7,31 +7,77 @@ import pytest
 
 from configs import base, data
 from research import build
+from research.cells.registry import CELLS
 from research.errors import UserError
 from research.models import contract
 from research.shapes import Batch, Places
 from research.study import arms
 from research.training.step import measure_step
+from tests.models import oracles
 
 B, T, V = 3, 7, 9
 FULL = Places(np.ones((B, T), np.int32), np.tile(np.arange(T, dtype=np.int32), (B, 1)))
 TOKENS = np.random.default_rng(0).integers(4, V, (B, T)).astype(np.int32)
 KINDS = ('mixer=multi_head_dot', 'mixer=delta', 'cell=lstm', 'cell=mlstm', 'mixer=delta+short_convolution=3',
          'cell=lstm+short_convolution=3')
+POST = {'decoder.norm': 'post', 'decoder.position': 'learned', 'decoder.tie_embeddings': True}
+COMPARED = [(words, {'decoder.causal': causal} | ({} if causal else POST)) for causal in (True, False) for words in (
+    *KINDS, 'mixer=sliding_window', 'mixer=linear', 'mixer=multi_head_dot+short_convolution=3',
+    *(f'cell={cell}' for cell in CELLS if f'cell={cell}' not in KINDS))]
+COMPARED += [(words, {'decoder.position': 'none'} | changes)
+             for words in ('mixer=multi_head_dot', 'mixer=delta', 'cell=lstm')
+             for changes in ({'decoder.norm': 'post'}, {'decoder.causal': False, 'decoder.tie_embeddings': True})]
 
 
-def made(words, **changes):
+def small(words, **changes):
     config = base.choose(base.get_config(), f'sequence+{words}')
     config.data = data.labelled('parity')
     config = arms.override(config, {'decoder.features': 8, 'decoder.hidden': 10} | changes)
     build.validate(config)
-    model = build.model(config, V, V)
+    return config
+
+
+def made(words, **changes):
+    model = build.model(small(words, **changes), V, V)
     return model, contract.init(model, jax.random.key(0), Batch(TOKENS, FULL, TOKENS, TOKENS, FULL))
 
 
 def hidden(model, params, tokens=TOKENS, places=FULL):
     memory = contract.encode(model, params, tokens[:, :0], Places(places.segment[:, :0], places.position[:, :0]))
     return contract.decode(model, params, memory, tokens, places).hidden
+
+
+@pytest.mark.parametrize(('words', 'changes'), [pytest.param(words, changes, id=', '.join(
+    [words, *(f'{key.removeprefix("decoder.")}={value}' for key, value in changes.items())]))
+    for words, changes in COMPARED])
+def test_hidden_scores_and_gradients_are_those_of_the_oracle(words, changes):
+    if words == 'mixer=sliding_window':
+        changes = changes | {'decoder.mixer.reach.width': 2}
+    config, random = small(words, **changes), np.random.default_rng(3)
+    model = build.model(config, V, V)
+    segment = np.array([[1] * T, [1] * 3 + [2 if model.packs() else 1] * 2 + [0] * 2, [1] + [0] * (T - 1)], np.int32)
+    places = Places(segment, np.where(segment == 2, np.arange(T) - 3, np.arange(T)).astype(np.int32))
+    batch, real = Batch(TOKENS, FULL, TOKENS, TOKENS, places), segment > 0
+    exact = jax.tree.map(lambda leaf: random.normal(0.1, 0.5, leaf.shape), build.abstract_params(model))
+
+    @jax.jit
+    def probe(params):
+        found, pull = jax.vjp(lambda params: hidden(model, params, TOKENS, places), params)
+        # of the sum of sines over real positions: no two terms cancel by symmetry
+        return found, contract.logits(model, params, found), pull(jnp.cos(found) * real[..., None])[0]
+    found, scores, slopes = probe(jax.tree.map(lambda leaf: leaf.astype(np.float32), exact))
+    expected = oracles.decode(config, exact, batch)
+    for ours, reference in zip((found, scores), expected[:2], strict=True):
+        np.testing.assert_allclose(np.asarray(ours)[real], reference[real], atol=3e-5)
+    direction = jax.tree.map(lambda leaf: random.normal(size=leaf.shape), exact)
+
+    def total(step):
+        moved = jax.tree.map(lambda leaf, way: leaf + step * way, exact, direction)
+        return np.sum(np.sin(oracles.decode(config, moved, batch)[0][real]))
+    slope = (total(1e-7) - total(-1e-7)) / 2e-7  # some units of the feed-forward network turn on 1e-6 away
+    along = sum(np.sum(np.asarray(leaf, np.float64) * way) for leaf, way in zip(
+        jax.tree.leaves(slopes), jax.tree.leaves(direction), strict=True))
+    assert along == pytest.approx(slope, rel=2e-4, abs=2e-4)
 
 
 def reach(model, params):
