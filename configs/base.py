@@ -7,8 +7,8 @@ A run is chosen in words, joined by +:
     --config=configs/pronunciation.py:transformer_to_recurrent+dot  one of each, and the reader
 
 Words: recurrent, transformer, recurrent_to_transformer, transformer_to_recurrent, sequence (a model without a source,
-for labels or text), and, for the reader, those of configs/attention.py. After a kind, four parts can be changed on
-both sides: mixer=retention, position=rotary (what is added to embeddings: none, sinusoidal or learned; or a scheme of
+for labels or text), and, for the reader, those of configs/attention.py. Four parts can be changed on both sides,
+in any order: mixer=retention, position=rotary (what is added to embeddings: none, sinusoidal or learned; or a scheme of
 configs/positions.py), cell=lstm, short_convolution=4 (positions seen by a convolution before a mixer):
 
     --config=configs/pronunciation.py:transformer+position=rotary
