@@ -35,8 +35,8 @@ def recalling(mixer: str, causal: bool, path: str = 'explicit') -> ConfigDict:
     config = labelled_recall.get_config(f'mixer={mixer}')
     _budget(config, 3000)
     config.decoder.causal, config.decoder.mixer.path = causal, path
-    if mixer in ('sliding_window', 'global_window'):  # narrower than the sequence: a quarter of the pairs are outside
-        config.decoder.mixer.reach.width = 16
+    if 'width' in config.decoder.mixer.get('reach', {}):
+        config.decoder.mixer.reach.width = 16  # of 32 positions: a quarter of the pairs are outside
     return config
 
 
