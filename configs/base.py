@@ -34,6 +34,7 @@ def get_config() -> ConfigDict:
     config.batches = ConfigDict()
     config.batches.tokens = 2304           # positions of a batch, padding and both sides counted: B x (S + T)
     config.batches.buckets = 4             # shapes (S, T), each of them one compiled program
+    config.batches.packing = False         # several training pairs share a row of the largest shape; Transformers only
     config.batches.maximum_source = 64     # symbols, the end symbol included; a longer training pair is dropped and
     config.batches.maximum_target = 64     #   counted
 
@@ -41,30 +42,52 @@ def get_config() -> ConfigDict:
     config.decoder = recurrent_decoder()
 
     config.training = ConfigDict()
-    config.training.steps = 4000           # updates
+    config.training.steps = 4000           # batches
+    config.training.accumulate = 1         # batches of an update: its gradient is that of one batch as large as these
     config.training.learning_rate = 2e-3   # the highest, after the warm-up
-    config.training.schedule = 'inverse_square_root'  # constant, inverse_square_root or cosine
+    config.training.schedule = 'inverse_square_root'  # constant, inverse_square_root, linear, cosine or plateau
     config.training.warmup = 400           # steps of linear rise
+    config.training.plateau_patience = 3   # plateau: measurements on dev without a better one before the rate falls
+    config.training.plateau_factor = 0.5   # plateau: what the rate is multiplied by then
     config.training.label_smoothing = 0.0  # share of the answer spread over all symbols, in [0, 1)
     config.training.clip = 1.0             # largest norm of the whole gradient; 0 = never cut
     config.training.b1 = 0.9               # Adam: decay of the mean
     config.training.b2 = 0.98              # Adam: decay of the squares
     config.training.epsilon = 1e-9         # Adam: added to the root of the squares
+    config.training.weight_decay = 0.0     # Adam: share of a matrix taken off at each update, times the learning rate
+    config.training.r_drop = 0.0           # weight of the divergence between two passes with different dropout; 0 = off
+    config.training.scheduled_sampling = 'none'  # how often the decoder reads its own symbols: none, or a right symbol
+                                           #   is read with a share that falls: linear, exponential, inverse_sigmoid
+    config.training.sampling_steps = 2000  # of that fall; 0.5 is reached about then
+    config.training.sampling_floor = 0.5   # the least share of right symbols
+    config.training.ema = 0.0              # decay of a moving average of the parameters, which is measured in their
+                                           #   place; 0 = off
+    config.training.average = 1            # at the end, the mean of the parameters at so many last measurements is
+                                           #   measured too; 1 = none
+    config.training.frozen = ''            # parameters that stay as they began, by the beginning of their names, joined
+                                           #   by commas: encoder.embedding
     config.training.chunk = 4096           # rows of [B x T, V] scores made at a time
     config.training.report_every = 50      # steps between lines of metrics
     config.training.evaluate_every = 500   # steps between measurements on dev
     config.training.checkpoint_every = 500  # steps between checkpoints
     config.training.dev_sample = 500       # dev sentences decoded at each measurement, the same ones every time
+    config.training.keep = 'accuracy'      # what decides which parameters are best on dev: accuracy, loss or bleu
+    config.training.patience = 0           # measurements without a better one after which the run ends; 0 = never
 
     config.decoding = ConfigDict()
     config.decoding.beams = 1              # W; 1 = greedy
-    config.decoding.length_penalty = 0.6   # Wu et al. 2016, equation 14; 0 = none
+    config.decoding.length_penalty = 0.6   # alpha; 0 = none
+    config.decoding.penalise_by = 'wu'     # scores are divided by ((5 + n) / 6)^alpha (wu) or n^alpha (power)
+    config.decoding.coverage_penalty = 0.0  # beta of Wu et al. 2016, equation 14; 0 = none; needs attention weights
     config.decoding.maximum_ratio = 2.0    # an output may have this many symbols for each source symbol
     config.decoding.maximum_extra = 10     #   and this many more; both sides count their end symbol
     config.decoding.tokens = 4096          # source positions decoded at a time, padding and beams counted
 
     config.evaluation = ConfigDict()
-    config.evaluation.lengths = '10,20,30,40'  # buckets of source length: up to 10 symbols, 11 to 20, ..., 41 and more
+    config.evaluation.lengths = '10,20,30,40'  # buckets of source length: up to 10 symbols, 11 to 20, ..., 41 and more;
+                                           #   translation (data.task = parallel) counts words between spaces
+    config.evaluation.tokenizer = '13a'    # sacreBLEU's, by the target language: 13a, intl, zh, ja-mecab, ko-mecab,
+                                           #   char, flores200, none
     return config
 
 
@@ -78,6 +101,7 @@ def recurrent_encoder() -> ConfigDict:
         'features': 128,              # width of an annotation; each direction has half of it when there are two
         'embedding_features': 128,    # width of the source embeddings
         'bidirectional': True,
+        'share_embeddings': False,    # the source is read with the target's embeddings: one vocabulary (data.joint)
         'dropout': 0.0,               # on embeddings and between layers, in [0, 1)
     })
 
@@ -110,9 +134,13 @@ def transformer_encoder() -> ConfigDict:
         'mixer': attention.get('multi_head_dot'),
         'short_convolution': 0,       # W, positions that a convolution before the mixer sees, itself included; 0 = none
         'norm': 'pre',                # pre or post
-        'position': 'sinusoidal',     # none, sinusoidal or learned
+        'activation': 'relu',         # of the feed-forward networks: relu, gelu, gelu_tanh, swish; reglu, geglu, swiglu
+        'epsilon': 1e-6,              # added to the variance in each layer norm
+        'position': 'sinusoidal',     # none, sinusoidal, sinusoidal_concatenated or learned
         'maximum_length': 256,        # learned positions; a longer sequence is refused
         'summary': 'mean',            # the source as one vector: mean, first or last readable position
+        'scale_embeddings': True,     # multiplied by the root of their width
+        'share_embeddings': False,    # the source is read with the target's embeddings: one vocabulary (data.joint)
         'dropout': 0.0,               # on embeddings, in feed-forward networks and after each sublayer, in [0, 1)
     })
 
@@ -128,9 +156,13 @@ def transformer_decoder(reader: str = 'multi_head_dot') -> ConfigDict:
         'short_convolution': 0,
         'reader': attention.get(reader),
         'norm': 'pre',
+        'activation': 'relu',
+        'epsilon': 1e-6,
         'position': 'sinusoidal',
         'maximum_length': 256,
-        'tie_embeddings': False,
+        'scale_embeddings': True,
+        'tie_embeddings': False,      # the softmax shares the target embeddings
+        'softmax_bias': False,        # a learned number is added to the score of each symbol
         'dropout': 0.0,
     })
 
@@ -151,8 +183,11 @@ def sequence(mixer: str = 'multi_head_dot') -> ConfigDict:
         'short_convolution': 0,
         'causal': True,               # a position sees earlier ones only; False = both directions
         'norm': 'pre',
+        'activation': 'relu',
+        'epsilon': 1e-6,
         'position': 'sinusoidal',
         'maximum_length': 256,
+        'scale_embeddings': True,
         'tie_embeddings': False,
         'dropout': 0.0,
     })

@@ -53,15 +53,31 @@ def language_model() -> ConfigDict:
 
 
 def parallel() -> ConfigDict:
-    """Any pairs: two files aligned by line, or one file with a tab; plain or .gz."""
+    """Any pairs to translate. A split is SOURCE,TARGET (two files aligned by line), a .tsv or a .jsonl, plain or .gz;
+    huggingface:NAME@REVISION:SPLIT or sacrebleu:TESTSET.
+    """
     return ConfigDict({
         'task': 'parallel',
-        'train': '',                   # SOURCE,TARGET files or one .tsv
+        'train': '',
         'dev': '',
         'test': '',
         'columns': 2,                  # of a .tsv; what stands after the second is not read
-        'source_unit': 'words',        # words (between spaces) or characters
+        'source_language': '',         # de, en, ...: the key of the text in JSON lines and data sets, and the direction
+        'target_language': '',         #   of a test set; the target's also says which tokenizers fit
+        'skip': '',                    # kinds of bad lines that are left out and counted, joined by commas: columns,
+                                       #   empty, not_utf8, control, too_long, duplicate, unequal
+        'longest_line': 20_000,        # characters; a longer line is too_long
+        'remove_spaces': 'none',       # from the text of a side written without them: none, source, target or both
+        'reverse_source': False,       # the source is read from its end to its beginning
+        'source_unit': 'words',        # words (between spaces), characters, bytes, bpe or unigram (SentencePiece)
         'target_unit': 'words',
-        'source_size': 30_000,         # most symbols, special ones included
+        'source_size': 30_000,         # most symbols, special ones included; bytes: 260
         'target_size': 30_000,
+        'joint': False,                # one vocabulary for both sides: of the source's unit and size, made from both
+        'segmentations': 0,            # random ones of each training line, made once; an epoch reads one; 0 = off
+        'sampling': 0.1,               # unigram: how flat they are drawn (inverse temperature); bpe: dropout of merges
+        'source_vectors': '',          # file of pretrained word vectors: GloVe, word2vec or fastText .vec; '' = none
+        'target_vectors': '',
+        'lowercase_vectors': False,    # a word without a vector gets that of its lower case
+        'prepared': '',                # folder that research.prepare writes and training reads; '' = all in memory
     })

@@ -16,5 +16,6 @@ def get_config(words=None):
     config = base.choose(base.get_config(), words, 'sequence')
     config.data = data.language_model()
     config.batches.tokens = 4096           # B x (1 + T): a source that is empty has its end symbol
+    config.training.keep = 'loss'          # it is to be sure, not only right where it can be
     config.batches.maximum_target = 256    # a longer training line is dropped and counted
     return config

@@ -5,7 +5,8 @@ import hashlib
 import json
 import math
 import pathlib
-from collections.abc import Sequence
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -18,15 +19,22 @@ from research.attention import registry as attention
 from research.attention.both_ways import BothWays
 from research.attention.short_convolution import convolved
 from research.cells import registry as cells
+from research.decoding.contract import LENGTH_PENALTIES
 from research.errors import UserError
+from research.evaluation.translation import TOKENIZERS
+from research.layers.embedding import Embedding
+from research.layers.feed_forward import ACTIVATIONS
 from research.layers.residual import NORMS
 from research.models import contract, recurrent, transformer
 from research.models.encoder_decoder import SequenceToSequence
 from research.models.sequence import CellMixer, SequenceModel
 from research.shapes import Places
-from research.text import batches, corpus, labelled, pronunciation, synthetic
-from research.text.vocabulary import PAD, SPECIAL, UNITS, Vocabulary
-from research.training import optimisers
+from research.text import batches, corpus, labelled, prepared, pronunciation, sources, synthetic
+from research.text.reversed import Reversed
+from research.text.store import Pairs, Store
+from research.text.vocabulary import BEGIN, PAD, SPECIAL, UNITS, Vocabulary
+from research.training import optimisers, scheduled_sampling, state
+from research.training import step as steps
 from research.training.loop import blank_batch
 
 Config = Any  # an ml_collections.ConfigDict: parts never see one, so nothing here needs its class
@@ -41,15 +49,18 @@ class Data(NamedTuple):
     digest: str  # sixteen hexadecimal digits that name the corpus: what there is to learn and to test on
     labelled: bool = False  # whether a pair is a sequence and the labels of its positions, for a model without a source
     next_symbols: bool = False  # whether it is an empty source and a line, whose symbols are asked for one by one
+    train: Store | None = None  # the training pairs as ids, where they are prepared; then corpus.train is empty
+    found: Mapping[str, Mapping[str, int]] = types.MappingProxyType({})  # split -> kind of finding -> lines
 
 
 class Plans(NamedTuple):
     """The batches of a run."""
 
-    train: batches.BatchPlan                     # shuffled anew each epoch
+    train: batches.Plan                          # shuffled anew each epoch
     dev: batches.BatchPlan                       # in order, once
     measured: tuple[tuple[int, int, int], ...]   # (B, S, T) of dev and test batches
     tokens: int                                  # of those batches
+    pairs: int                                   # to train with, those that are too long among them
 
 
 class Loop(NamedTuple):
@@ -60,6 +71,11 @@ class Loop(NamedTuple):
     evaluate_every: int
     checkpoint_every: int
     dev_sample: int
+    keep: str                      # what decides which parameters are best: accuracy, loss or bleu
+    patience: int                  # measurements without a better one after which the run ends; 0 = never
+    average: int                   # the mean of the parameters at so many last measurements is measured too
+    plateau_patience: int | None   # measurements without a better one after which the rate falls; None = never
+    plateau_factor: float
 
 
 class Decoding(NamedTuple):
@@ -67,6 +83,8 @@ class Decoding(NamedTuple):
 
     beams: int
     length_penalty: float
+    penalise_by: str       # 'wu' or 'power': what a score is divided by
+    coverage_penalty: float
     maximum_ratio: float
     maximum_extra: int
     tokens: int
@@ -80,7 +98,20 @@ class Decoding(NamedTuple):
 
     def describe(self) -> str:
         """For a score line."""
-        return 'greedy' if self.beams == 1 else f'beam {self.beams}, length penalty {self.length_penalty:g}'
+        if self.beams == 1:
+            return 'greedy'
+        coverage = f', coverage penalty {self.coverage_penalty:g}' if self.coverage_penalty else ''
+        return f'beam {self.beams}, length penalty {self.length_penalty:g} ({self.penalise_by}){coverage}'
+
+
+class Pretrained(NamedTuple):
+    """An embedding that begins with the vectors of a file."""
+
+    side: str                # source or target
+    path: str                # of the file
+    vocabulary: Vocabulary
+    name: tuple[str, ...]    # of the table among the parameters
+    lowercase: bool          # a symbol without a vector gets that of its lower case
 
 
 # ---------------------------------------------------------------------------------------------------------- validation
@@ -98,9 +129,10 @@ def _one_of(names):
     return f'one of {", ".join(names)}', lambda value: value in names
 
 
-LANGUAGE_MODEL = 'language_model'
+PARALLEL, LANGUAGE_MODEL = 'parallel', 'language_model'
+SPLITS = ('train', 'dev', 'test')
 WITHOUT_SOURCE = (*labelled.TASKS, LANGUAGE_MODEL)
-TASKS = ('pronunciation', *synthetic.TASKS, 'parallel', *WITHOUT_SOURCE)
+TASKS = ('pronunciation', *synthetic.TASKS, PARALLEL, *WITHOUT_SOURCE)
 
 RULES = {
     'seed': ('at least 0 and below 2**32', lambda value: 0 <= value < 2**32),  # jax.random.key takes 32 bits
@@ -108,6 +140,7 @@ RULES = {
     'data.task': _one_of(TASKS),
     'batches.tokens': _at_least(2),
     'batches.buckets': _at_least(1),
+    'batches.packing': _FLAG,
     'batches.maximum_source': _at_least(1),
     'batches.maximum_target': _at_least(1),
     'training.steps': _at_least(1),
@@ -119,6 +152,19 @@ RULES = {
     'training.b1': _SHARE,
     'training.b2': _SHARE,
     'training.epsilon': _POSITIVE,
+    'training.accumulate': _at_least(1),
+    'training.plateau_patience': _at_least(1),
+    'training.plateau_factor': ('above 0 and below 1', lambda value: 0 < value < 1),
+    'training.weight_decay': _at_least(0),
+    'training.r_drop': _at_least(0),
+    'training.scheduled_sampling': _one_of(('none', *scheduled_sampling.DECAYS)),
+    'training.sampling_steps': _at_least(1),
+    'training.sampling_floor': ('at least 0 and at most 1', lambda value: 0 <= value <= 1),
+    'training.ema': _SHARE,
+    'training.average': _at_least(1),
+    'training.frozen': ('text', lambda value: isinstance(value, str)),
+    'training.keep': _one_of(('accuracy', 'loss', 'bleu')),
+    'training.patience': _at_least(0),
     'training.chunk': _at_least(1),
     'training.report_every': _at_least(1),
     'training.evaluate_every': _at_least(1),
@@ -126,9 +172,12 @@ RULES = {
     'training.dev_sample': _at_least(1),
     'decoding.beams': _at_least(1),
     'decoding.length_penalty': _at_least(0),
+    'decoding.penalise_by': _one_of(tuple(LENGTH_PENALTIES)),
+    'decoding.coverage_penalty': _at_least(0),
     'decoding.maximum_ratio': _at_least(0),
     'decoding.maximum_extra': _at_least(1),
     'decoding.tokens': _at_least(1),
+    'evaluation.tokenizer': _one_of(TOKENIZERS),
 }
 SYNTHETIC_RULES = {
     'data.seed': _at_least(0),
@@ -153,6 +202,19 @@ PARALLEL_RULES = {
     'data.target_unit': _one_of(UNITS),
     'data.source_size': _at_least(SPECIAL + 1),
     'data.target_size': _at_least(SPECIAL + 1),
+    'data.source_language': _TEXT,
+    'data.target_language': _TEXT,
+    'data.skip': _TEXT,
+    'data.longest_line': _at_least(1),
+    'data.remove_spaces': _one_of(('none', 'source', 'target', 'both')),
+    'data.reverse_source': _FLAG,
+    'data.joint': _FLAG,
+    'data.segmentations': _at_least(0),
+    'data.sampling': ('above 0 and at most 1', lambda value: 0 < value <= 1),
+    'data.source_vectors': _TEXT,
+    'data.target_vectors': _TEXT,
+    'data.lowercase_vectors': _FLAG,
+    'data.prepared': _TEXT,
 }
 LANGUAGE_MODEL_RULES = {
     'data.train': _TEXT,
@@ -177,14 +239,18 @@ TRANSFORMER_RULES = {
     'position': _one_of(transformer.POSITIONS),
     'maximum_length': _at_least(1),
     'dropout': _SHARE,
+    'activation': _one_of(ACTIVATIONS),
+    'epsilon': _POSITIVE,
+    'scale_embeddings': _FLAG,
 }
 SIDE_RULES = {
-    ('encoder', 'recurrent'): RECURRENT_RULES | {'bidirectional': _FLAG},
-    ('encoder', 'transformer'): TRANSFORMER_RULES | {'summary': _one_of(transformer.SUMMARIES)},
+    ('encoder', 'recurrent'): RECURRENT_RULES | {'bidirectional': _FLAG, 'share_embeddings': _FLAG},
+    ('encoder', 'transformer'): TRANSFORMER_RULES | {'summary': _one_of(transformer.SUMMARIES),
+                                                     'share_embeddings': _FLAG},
     ('decoder', 'recurrent'): RECURRENT_RULES | {
         'reads_with': _one_of(recurrent.READS_WITH), 'input_feeding': _FLAG,
         'start_state': _one_of(recurrent.START_STATES), 'tie_embeddings': _FLAG},
-    ('decoder', 'transformer'): TRANSFORMER_RULES | {'tie_embeddings': _FLAG},
+    ('decoder', 'transformer'): TRANSFORMER_RULES | {'tie_embeddings': _FLAG, 'softmax_bias': _FLAG},
     ('encoder', 'nothing'): {},
     ('decoder', 'sequence'): TRANSFORMER_RULES | {'tie_embeddings': _FLAG, 'causal': _FLAG},
 }
@@ -209,6 +275,7 @@ def validate(config: Config) -> None:
             raise UserError(f'decoder.kind is {decoder.kind!r} and {key} is {said!r}; a model without a source has '
                             "encoder.kind 'nothing', decoder.kind 'sequence' and a task without one "
                             f'({", ".join(WITHOUT_SOURCE)}), all three or none')
+    _check_training(config)
     if config.data.task == LANGUAGE_MODEL and not decoder.causal:
         raise UserError('decoder.causal is False; a language model must have True: it would see the symbols that it is '
                         'to say')
@@ -217,7 +284,7 @@ def validate(config: Config) -> None:
                         'direction, so it must be even')
     for side in ('encoder', 'decoder'):
         part = config[side]
-        if part.kind in ('transformer', 'sequence') and part.position == 'sinusoidal' and part.features % 2:
+        if part.kind in ('transformer', 'sequence') and part.position.startswith('sinusoidal') and part.features % 2:
             raise UserError(f'{side}.features is {part.features}; sinusoidal positions need an even width')
     for part, causal in ((encoder, False), (decoder, True)):
         if part.kind == 'transformer':
@@ -240,6 +307,24 @@ def validate(config: Config) -> None:
         if decoder.tie_embeddings and decoder.embedding_features != decoder.features:
             raise UserError(f'decoder.tie_embeddings needs decoder.embedding_features ({decoder.embedding_features}) '
                             f'= decoder.features ({decoder.features})')
+
+
+def _check_training(config: Config) -> None:
+    section = config.training
+    if section.steps % section.accumulate:
+        raise UserError(f'training.steps is {section.steps} and training.accumulate {section.accumulate}: what is '
+                        'gathered after the last update would be lost; the first must be a multiple of the second')
+    if section.keep == 'bleu' and config.data.task != PARALLEL:
+        raise UserError(f"training.keep is 'bleu', and data.task {config.data.task!r} has no translations to score: it "
+                        "must be 'accuracy' or 'loss'")
+    if section.scheduled_sampling != 'none' and config.decoder.kind != 'recurrent':
+        raise UserError(f'training.scheduled_sampling is {section.scheduled_sampling!r}, which is for recurrent '
+                        f"decoders, and decoder.kind is {config.decoder.kind!r}: it must be 'none'")
+    if config.decoder.kind == 'sequence':
+        return
+    if config.encoder.share_embeddings and not (config.data.task == PARALLEL and config.data.joint):
+        raise UserError('encoder.share_embeddings is True, but source and target have a vocabulary each: data.joint '
+                        'must be True, too')
 
 
 def _value(config: Config, key: str) -> Any:
@@ -280,30 +365,115 @@ def _check(config: Config, rules: dict[str, tuple]) -> None:
 def data(config: Config) -> Data:
     """Reads or makes the corpus, and builds its vocabularies from the training pairs."""
     section = config.data
+    if section.task == PARALLEL:
+        return _prepared(config) if section.prepared else _parallel(config)
     if section.task == 'pronunciation':
         texts = pronunciation.read(section.file)
-        units, sizes = ('characters', 'words'), (None, None)
-    elif section.task == 'parallel':
-        texts = corpus.Corpus(*(_files(key, section[key], section.columns) for key in ('train', 'dev', 'test')))
-        units, sizes = (section.source_unit, section.target_unit), (section.source_size, section.target_size)
-    elif section.task in labelled.TASKS:
+        return Data(texts, Vocabulary.build((pair.source for pair in texts.train), 'characters'),
+                    Vocabulary.build((pair.target for pair in texts.train), 'words'), _corpus_digest(texts))
+    if section.task in labelled.TASKS:
         texts = labelled.make(section.task, train=section.train, dev=section.dev, test=section.test,
                               length=section.length, symbols=section.symbols, size=section.size, seed=section.seed)
         both = Vocabulary.build((line for pair in texts.train for line in pair[:2]), 'words')
         return Data(texts, both, both, _corpus_digest(texts), labelled=True)
-    elif section.task == LANGUAGE_MODEL:
+    if section.task == LANGUAGE_MODEL:
         texts = corpus.Corpus(*(_lines(key, section[key]) for key in ('train', 'dev', 'test')))
         both = Vocabulary.build((pair.target for pair in texts.train), section.unit, section.size)
         return Data(texts, both, both, _corpus_digest(texts), next_symbols=True)
+    texts = synthetic.make(section.task, train=section.train, dev=section.dev, test=section.test,
+                           lengths=(section.shortest, section.longest),
+                           test_lengths=(section.shortest, section.longest_test),
+                           symbols=section.symbols, seed=section.seed)
+    return Data(texts, Vocabulary.build((pair.source for pair in texts.train), 'words'),
+                Vocabulary.build((pair.target for pair in texts.train), 'words'), _corpus_digest(texts))
+
+
+def _parallel(config: Config) -> Data:
+    """Everything in memory."""
+    findings = {split: corpus.Findings() for split in SPLITS}
+    texts = corpus.Corpus(*(list(read_split(config, split, findings[split])) for split in SPLITS))
+    for split, pairs in zip(SPLITS, texts, strict=True):
+        if not pairs:
+            raise UserError(f'data.{split} is {config.data[split]!r}, and no pair is left of it')
+    source, target = vocabularies(config, lambda: iter(texts.train))
+    return Data(texts, source, target, prepared.corpus_digest([prepared.split_digest(pairs) for pairs in texts]),
+                found=_counted(findings))
+
+
+def _prepared(config: Config) -> Data:
+    """The training pairs from the folder that research.prepare wrote; dev and test, which are small, from files."""
+    folder = prepared.Prepared.open(config.data.prepared, preparation(config))
+    findings = {split: corpus.Findings() for split in SPLITS[1:]}
+    rest = [list(read_split(config, split, findings[split])) for split in SPLITS[1:]]
+    texts = corpus.Corpus([], *rest)
+    return Data(texts, folder.source, folder.target, folder.digest(texts), train=folder.pairs,
+                found={'train': folder.found} | _counted(findings))
+
+
+def preparation(config: Config) -> dict[str, Any]:
+    """What decides a prepared corpus: the data section but for dev and test, and the seed of what is random in it."""
+    other = ('task', 'dev', 'test', 'prepared', 'source_vectors', 'target_vectors', 'lowercase_vectors')
+    values = {f'data.{key}': config.data[key] for key in config.data.keys() if key not in other}  # noqa: SIM118
+    return values | ({'seed': config.seed} if config.data.segmentations else {})
+
+
+def prepare(config: Config, progress: Callable[[str, int], None]) -> prepared.Prepared:
+    """Writes the folder data.prepared; raises UserError where there is none to write, or as `prepared.prepare`."""
+    section = config.data
+    if section.task != PARALLEL or not section.prepared:
+        raise UserError('data.prepared is not set: say with --config.data.prepared=FOLDER where the prepared corpus is '
+                        'to be; the config must be one for pairs to translate (data.task = parallel)')
+    names = [] if ':' in section.train else section.train.split(',')
+    return prepared.prepare(section.prepared, preparation(config),
+                            lambda findings: read_split(config, 'train', findings),
+                            lambda pairs: vocabularies(config, pairs), names, section.segmentations, section.sampling,
+                            config.seed, progress)
+
+
+def _counted(findings):
+    return {split: dict(found.counts) for split, found in findings.items() if found.counts}
+
+
+def read_split(config: Config, split: str, findings: corpus.Findings | None) -> Iterator[corpus.Pair]:
+    """The pairs of train, dev or test to translate, one after another; what is wrong with a line goes to `findings`."""
+    section = config.data
+    if not section[split]:
+        raise UserError(f"data.{split} is ''; it must be SOURCE,TARGET (two files aligned by line), a .tsv or .jsonl "
+                        'file, huggingface:NAME@REVISION:SPLIT or sacrebleu:TESTSET')
+    found = sources.pairs(section[split], columns=section.columns, source=section.source_language,
+                          target=section.target_language,
+                          skip=left_out(config),
+                          longest=section.longest_line, findings=corpus.Findings() if findings is None else findings)
+    joined = section.remove_spaces
+    for pair in found:
+        source = pair.source.replace(' ', '') if joined in ('source', 'both') else pair.source
+        target = pair.target.replace(' ', '') if joined in ('target', 'both') else pair.target
+        yield corpus.Pair(source, target, pair.others, pair.alignment)
+
+
+def left_out(config: Config) -> frozenset[str]:
+    """The kinds of bad lines that are left out of the corpus."""
+    return frozenset(kind for kind in config.data.skip.split(',') if kind)
+
+
+def vocabularies(config: Config, pairs: Callable[[], Iterable[corpus.Pair]]) -> tuple[Vocabulary, Vocabulary]:
+    """Those of both sides; `pairs` gives the training pairs anew each time."""
+    section = config.data
+    if section.joint:
+        both = Vocabulary.build((line for pair in pairs() for line in pair[:2]), section.source_unit,
+                                section.source_size)
+        source, target = both, both
     else:
-        texts = synthetic.make(section.task, train=section.train, dev=section.dev, test=section.test,
-                               lengths=(section.shortest, section.longest),
-                               test_lengths=(section.shortest, section.longest_test),
-                               symbols=section.symbols, seed=section.seed)
-        units, sizes = ('words', 'words'), (None, None)
-    return Data(texts, Vocabulary.build((pair.source for pair in texts.train), units[0], sizes[0]),
-                Vocabulary.build((pair.target for pair in texts.train), units[1], sizes[1]),
-                _corpus_digest(texts))
+        source, target = (Vocabulary.build((pair[side] for pair in pairs()), section[f'{name}_unit'],
+                                           section[f'{name}_size']) for side, name in enumerate(('source', 'target')))
+    return (Reversed(source) if section.reverse_source else source), target
+
+
+def source_line(config: Config) -> Callable[[str], str]:
+    """What becomes of a line of the source's text before it is read: as with the sources of the corpus."""
+    if config.data.task == PARALLEL and config.data.remove_spaces in ('source', 'both'):
+        return lambda line: line.replace(' ', '')
+    return lambda line: line
 
 
 def _corpus_digest(texts: corpus.Corpus) -> str:
@@ -314,14 +484,6 @@ def _corpus_digest(texts: corpus.Corpus) -> str:
     return digest.hexdigest()[:16]
 
 
-def _files(key: str, paths: str, columns: int) -> list[corpus.Pair]:
-    names = [name for name in paths.split(',') if name]
-    if len(names) not in (1, 2):
-        raise UserError(f'data.{key} is {paths!r}; it must name one file with a tab in each line, or two files joined '
-                        'by a comma: SOURCE,TARGET')
-    return corpus.read_pairs(*names, columns=columns)
-
-
 def _lines(key: str, path: str) -> list[corpus.Pair]:
     if not path:
         raise UserError(f'data.{key} is {path!r}; it must name a file of text, plain or .gz, with a line for each '
@@ -329,15 +491,29 @@ def _lines(key: str, path: str) -> list[corpus.Pair]:
     return corpus.read_text(path)
 
 
+def symbol_counts(texts: Data, side: str, most: int = 100_000) -> np.ndarray:
+    """How often each symbol stands on a side of the training text, special ones never: int64 [V].
+
+    Of more than `most` pairs so many at even distances are counted.
+    """
+    where, vocabulary = ('source', 'target').index(side), getattr(texts, side)
+    count = len(texts.corpus.train) if texts.train is None else len(texts.train)
+    chosen = np.linspace(0, count - 1, min(count, most)).astype(int)
+    lines = (vocabulary.encode(texts.corpus.train[index][where]) if texts.train is None else texts.train[index][where]
+             for index in chosen)
+    counts = sum(np.bincount(ids, minlength=len(vocabulary)) for ids in lines)
+    counts[:SPECIAL] = 0
+    return counts
+
+
 def plans(config: Config, texts: Data) -> Plans:
     """The batches of a run: the same few shapes to train and to measure, and one more where dev or test is longer."""
     section = config.batches
-    train = _ids(texts, texts.corpus.train)
-    fits = [(len(source), len(target)) for source, target in train
-            if len(source) <= section.maximum_source and len(target) <= section.maximum_target]
-    if not fits:
+    train = Pairs(_ids(texts, texts.corpus.train)) if texts.train is None else texts.train
+    fits = train.cells[(train.cells[:, :2] <= (section.maximum_source, section.maximum_target)).all(axis=1)]
+    if not len(fits):
         raise UserError('every training pair is longer than batches.maximum_source or batches.maximum_target')
-    buckets = batches.choose_buckets(fits, section.buckets)
+    buckets = batches.choose_buckets(fits[:, :2], section.buckets, fits[:, 2])
     dev, test = _ids(texts, texts.corpus.dev), _ids(texts, texts.corpus.test)
     wider = tuple(max(sizes) for sizes in zip(*buckets, *((len(pair[0]), len(pair[1])) for pair in (*dev, *test)),
                                               strict=True))
@@ -345,8 +521,12 @@ def plans(config: Config, texts: Data) -> Plans:
     tokens = max(section.tokens, sum(wider))
     dev_plan = batches.BatchPlan(dev, wide, tokens, labelled=texts.labelled)
     shapes = dict.fromkeys((*dev_plan.shapes, *batches.BatchPlan(test, wide, tokens).shapes))
-    return Plans(batches.BatchPlan(train, buckets, section.tokens, config.seed, texts.labelled), dev_plan,
-                 tuple(shapes), tokens)
+    if section.packing:
+        S, T = buckets[-1]
+        plan = batches.PackedPlan(train, (S, T), section.tokens // (S + T), config.seed)
+    else:
+        plan = batches.BatchPlan(train, buckets, section.tokens, config.seed, texts.labelled)
+    return Plans(plan, dev_plan, tuple(shapes), tokens, len(train))
 
 
 def measuring_plan(texts: Data, pairs: Sequence[corpus.Pair], planned: Plans) -> batches.BatchPlan:
@@ -372,32 +552,40 @@ def model(config: Config, source_size: int, target_size: int) -> contract.Encode
         packs = part.mixer.name != 'cell' and attention.VARIANTS[part.mixer.name].packing
         return SequenceModel(target_size, part.features, part.hidden, part.layers,
                              functools.partial(_mixer, part, dtype=dtype), part.causal, part.norm, part.position,
-                             part.maximum_length, part.tie_embeddings, packs, part.dropout, dtype)
+                             part.maximum_length, part.tie_embeddings, packs, part.dropout, dtype,
+                             part.scale_embeddings, part.activation, part.epsilon)
     reads = attention.VARIANTS[config.decoder.reader.name].reads
-    return SequenceToSequence(_encoder(config.encoder, source_size, dtype),
-                              _decoder(config.decoder, target_size, reads, dtype), reads)
+    shared = None
+    if config.encoder.share_embeddings:
+        width, scaled = ((part.embedding_features, True) if part.kind == 'recurrent' else
+                         (part.features, part.scale_embeddings))
+        shared = Embedding(target_size, width, dtype, scaled)
+    return SequenceToSequence(_encoder(config.encoder, source_size, dtype, shared),
+                              _decoder(config.decoder, target_size, reads, dtype, shared), reads, embedding=shared)
 
 
-def _encoder(part: Config, size: int, dtype: Any) -> Any:
+def _encoder(part: Config, size: int, dtype: Any, shared: Embedding | None) -> Any:
     if part.kind == 'recurrent':
         return recurrent.RecurrentEncoder(
             size, part.embedding_features, part.features, part.layers,
-            functools.partial(cells.make, part.cell, dtype=dtype), part.bidirectional, part.dropout, dtype)
+            functools.partial(cells.make, part.cell, dtype=dtype), part.bidirectional, part.dropout, dtype, shared)
     return transformer.TransformerEncoder(
         size, part.features, part.hidden, part.layers, functools.partial(_mixer, part, dtype=dtype), part.norm,
-        part.position, part.maximum_length, part.summary, part.dropout, dtype)
+        part.position, part.maximum_length, part.summary, part.dropout, dtype, shared, part.scale_embeddings,
+        part.activation, part.epsilon)
 
 
-def _decoder(part: Config, size: int, reads: str, dtype: Any) -> Any:
+def _decoder(part: Config, size: int, reads: str, dtype: Any, shared: Embedding | None) -> Any:
     reader = functools.partial(_reader, part, dtype=dtype)
     if part.kind == 'recurrent':
         return recurrent.RecurrentDecoder(
             size, part.embedding_features, part.features, part.layers,
             functools.partial(cells.make, part.cell, dtype=dtype), reader, part.reads_with, part.input_feeding,
-            part.start_state, part.tie_embeddings, part.dropout, dtype)
+            part.start_state, part.tie_embeddings, part.dropout, dtype, shared)
     return transformer.TransformerDecoder(
         size, part.features, part.hidden, part.layers, functools.partial(_mixer, part, dtype=dtype), reader, reads,
-        part.norm, part.position, part.maximum_length, part.tie_embeddings, part.dropout, dtype)
+        part.norm, part.position, part.maximum_length, part.tie_embeddings, part.dropout, dtype, shared,
+        part.scale_embeddings, part.activation, part.epsilon, part.softmax_bias)
 
 
 def _mixer(part: Config, causal: bool, layer: int = 0, dtype: Any = None) -> Any:
@@ -499,20 +687,62 @@ def _context_width(reader: Any, source_width: int) -> int:
 def optimiser(config: Config) -> optax.GradientTransformation:
     """Adam with the config's schedule, which has its highest value at 1: the rate is part of the state."""
     section = config.training
-    schedule = optimisers.schedule(section.schedule, 1.0, section.warmup, section.steps)
-    return optimisers.adam(schedule, b1=section.b1, b2=section.b2, epsilon=section.epsilon, clip=section.clip)
+    schedule = optimisers.schedule(section.schedule, 1.0, section.warmup, section.steps, section.accumulate)
+    adam = optimisers.adam(schedule, b1=section.b1, b2=section.b2, epsilon=section.epsilon, clip=section.clip,
+                           weight_decay=section.weight_decay)
+    return optimisers.frozen(adam, _frozen(section.frozen))
 
 
-def loss_options(config: Config) -> dict[str, Any]:
-    """The keyword arguments of training.step.train_step."""
-    return {'label_smoothing': config.training.label_smoothing, 'chunk': config.training.chunk}
+def _frozen(names: str) -> tuple[str, ...]:
+    return tuple(name for name in names.split(',') if name)
+
+
+def begin(config: Config, model: contract.EncoderDecoder, optimiser: optax.GradientTransformation, rng: Any, rate: Any,
+          batch: Any) -> state.State:
+    """The state before the first step; only the shapes of the batch matter."""
+    return state.start(model, optimiser, rng, rate, batch, accumulate=config.training.accumulate,
+                       ema=config.training.ema)
+
+
+def train_step(config: Config, model: contract.EncoderDecoder, optimiser: optax.GradientTransformation) -> Callable:
+    """The function (state, batch) -> (state, metrics) of one batch."""
+    section = config.training
+    step = steps.train_step(model, optimiser, label_smoothing=section.label_smoothing, chunk=section.chunk,
+                            r_drop=section.r_drop, frozen=_frozen(section.frozen), accumulate=section.accumulate,
+                            ema=section.ema)
+    if section.scheduled_sampling == 'none':
+        return step
+    share = scheduled_sampling.probability(section.scheduled_sampling, section.sampling_steps, section.sampling_floor)
+    return scheduled_sampling.train_step(model, step, share, never=(PAD, BEGIN))
+
+
+def chunk(config: Config) -> int:
+    """Rows of [B x T, V] scores made at a time."""
+    return config.training.chunk
+
+
+def pretrained(config: Config, source: Vocabulary, target: Vocabulary) -> list[Pretrained]:
+    """Which embeddings begin with the vectors of a file."""
+    if config.data.task != PARALLEL:
+        return []
+    section, found = config.data, []
+    shared = config.encoder.share_embeddings
+    for side, vocabulary in (('source', source), ('target', target)):
+        path = section[f'{side}_vectors']
+        part = config['encoder' if side == 'source' else 'decoder']
+        inner = ('embedding',) if part.kind == 'recurrent' else ('entrance', 'embedding')
+        name = ('embedding',) if shared else ('encoder' if side == 'source' else 'decoder', *inner)
+        if path:
+            found.append(Pretrained(side, path, vocabulary, (*name, 'table'), section.lowercase_vectors))
+    return found
 
 
 def loop(config: Config) -> Loop:
     """The loop's own numbers."""
     section = config.training
     return Loop(section.steps, section.report_every, section.evaluate_every, section.checkpoint_every,
-                section.dev_sample)
+                section.dev_sample, section.keep, section.patience, section.average,
+                section.plateau_patience if section.schedule == 'plateau' else None, section.plateau_factor)
 
 
 def decoding(config: Config) -> Decoding:
@@ -520,8 +750,26 @@ def decoding(config: Config) -> Decoding:
     section = config.decoding
     longest = (part.maximum_length if part.kind in ('transformer', 'sequence') and part.position == 'learned' else None
                for part in (config.encoder, config.decoder))
-    return Decoding(section.beams, section.length_penalty, section.maximum_ratio, section.maximum_extra,
-                    section.tokens, *longest)
+    return Decoding(section.beams, section.length_penalty, section.penalise_by, section.coverage_penalty,
+                    section.maximum_ratio, section.maximum_extra, section.tokens, *longest)
+
+
+def tokenizer(config: Config) -> str | None:
+    """sacreBLEU's tokenizer for the outputs; None where they are no translations."""
+    name = config.evaluation.tokenizer
+    return name if config.data.task == PARALLEL else None
+
+
+def target_language(config: Config) -> str:
+    """Of the outputs; '' where it is not said."""
+    return config.data.target_language
+
+
+def averaged(config: Config, mean: bool) -> str:
+    """How kept parameters were averaged, for a score line; `mean` says whether they are a mean of measurements."""
+    parts = [f'mean of the last {config.training.average} measurements'] if mean else []
+    parts += [f'moving average {config.training.ema:g}'] if config.training.ema else []
+    return ', '.join(parts)
 
 
 def length_edges(config: Config) -> tuple[int, ...]:
@@ -562,12 +810,54 @@ def with_rate(config: Config, rate: float) -> Config:
 
 def text(config: Config) -> str:
     """The config as JSON with sorted keys: what is stored with a run."""
-    return json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True, allow_nan=False) + '\n'
+    return _json(json.loads(config.to_json()))
+
+
+def _json(values: dict[str, Any]) -> str:
+    return json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + '\n'
+
+
+# Keys that were added after the first configs were written, and the value that means what was before there were any.
+# A digest does not know of them where they have it, so it stays what it was; an old config is read as if it had them.
+ADDED = (  # section, kind or task of it (None = any), keys
+    ('data', PARALLEL, {
+        'source_language': '', 'target_language': '', 'skip': '', 'longest_line': 20_000, 'remove_spaces': 'none',
+        'reverse_source': False, 'joint': False, 'segmentations': 0, 'sampling': 0.1, 'source_vectors': '',
+        'target_vectors': '', 'lowercase_vectors': False, 'prepared': ''}),
+    ('batches', None, {'packing': False}),
+    ('encoder', 'recurrent', {'share_embeddings': False}),
+    ('encoder', 'transformer', {'share_embeddings': False, 'scale_embeddings': True, 'activation': 'relu',
+                                'epsilon': 1e-6}),
+    ('decoder', 'transformer', {'scale_embeddings': True, 'activation': 'relu', 'epsilon': 1e-6,
+                                'softmax_bias': False}),
+    ('decoder', 'sequence', {'scale_embeddings': True, 'activation': 'relu', 'epsilon': 1e-6}),
+    ('training', None, {
+        'accumulate': 1, 'plateau_patience': 3, 'plateau_factor': 0.5, 'weight_decay': 0.0, 'r_drop': 0.0,
+        'scheduled_sampling': 'none', 'sampling_steps': 2000, 'sampling_floor': 0.5, 'ema': 0.0, 'average': 1,
+        'frozen': '', 'keep': 'accuracy', 'patience': 0}),
+    ('decoding', None, {'penalise_by': 'wu', 'coverage_penalty': 0.0}),
+    ('evaluation', None, {'tokenizer': '13a'}),
+)
+
+
+def _added(config: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The sections of a config, as dicts, that keys were added to, and these keys with their values of before."""
+    for section, kind, keys in ADDED:
+        node = config[section]
+        if kind in (None, node.get('kind', node.get('task'))):
+            if section == 'training' and config['data']['task'] == LANGUAGE_MODEL:
+                keys = keys | {'keep': 'loss'}  # a language model was always kept by its loss
+            yield node, keys
 
 
 def digest(config: Config) -> str:
     """Sixteen hexadecimal digits that name this config."""
-    return hashlib.sha256(text(config).encode()).hexdigest()[:16]
+    values = json.loads(config.to_json())
+    for node, keys in _added(values):
+        for key, value in keys.items():
+            if key in node and node[key] == value:
+                del node[key]
+    return hashlib.sha256(_json(values).encode()).hexdigest()[:16]
 
 
 def identity(config: Config, source: Vocabulary, target: Vocabulary) -> dict[str, str]:
@@ -583,6 +873,9 @@ def load(workdir: str | pathlib.Path) -> Any:
         raise UserError(f'{workdir} holds no run: there is no {path.name} in it. '
                         'Train one with python -m research.train --config=... --workdir=...')
     try:
-        return ConfigDict(json.loads(path.read_text(encoding='utf-8')))
-    except (ValueError, TypeError) as error:
+        values = json.loads(path.read_text(encoding='utf-8'))
+        for node, keys in _added(values):
+            node.update({key: value for key, value in keys.items() if key not in node})
+        return ConfigDict(values)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f'{path} is damaged: {error}') from None

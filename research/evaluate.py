@@ -1,6 +1,10 @@
 """Decodes a split of a run's corpus and scores the outputs; a model without a source is scored position by position.
 
     python -m research.evaluate --workdir=DIR --split=test
+    python -m research.evaluate --workdir=DIR --split=dev --length_penalty=0,0.6,1,1.4
+
+Translations are scored by sacreBLEU: BLEU, chrF and TER with their signatures, and BLEU by source length. With several
+length penalties each is tried on dev, where they are chosen.
 """
 
 import argparse
@@ -16,7 +20,7 @@ import scipy.stats
 
 from research import build
 from research.errors import UserError, one_line_errors
-from research.evaluation import accuracy, alignment, lengths
+from research.evaluation import accuracy, alignment, lengths, translation
 from research.models import contract
 from research.models.contract import EncoderDecoder, Params
 from research.text.batches import BatchPlan, choose_buckets
@@ -31,7 +35,8 @@ class Evaluation(NamedTuple):
     """What one reading of a split says."""
 
     scores: dict[str, float]         # accuracy: share of outputs that are a right answer; token_error_rate
-    by_length: list[dict[str, Any]]  # buckets of source length: low, high, count, sum (right), mean
+    metrics: list[translation.Score]  # BLEU, chrF and TER of translations, with intervals and signatures; else empty
+    by_length: list[dict[str, Any]]  # buckets of source length: low, high, count; sum (right) and mean, or BLEU
     translations: list[Translation]
     right: np.ndarray                # bool, one for each pair
 
@@ -46,20 +51,24 @@ class Run(NamedTuple):
     target: Vocabulary
     params: Params
     step: int
+    averaged: str  # how the parameters were averaged, for a score line: '' = they are those of one step
 
     @classmethod
     def load(cls, workdir: str) -> 'Run':
-        """The parameters that measured best on dev; UserError when there are none."""
+        """The parameters that measured best on dev, or a mean of parameters that did; UserError when there are none."""
         folder = pathlib.Path(workdir)
         config = build.load(folder)
         source, target = (_vocabulary(folder / f'{side}_vocabulary.json') for side in ('source', 'target'))
         model = build.model(config, len(source), len(target))
         identity = build.identity(config, source, target)
-        found = Checkpoints(folder / 'best', keep=2, identity=identity).restore(build.abstract_params(model))
+        abstract = build.abstract_params(model)
+        mean = Checkpoints(folder / 'averaged', keep=1, identity=identity).restore(abstract)
+        found = mean or Checkpoints(folder / 'best', keep=2, identity=identity).restore(abstract)
         if found is None:
             raise UserError(f'{workdir} holds no parameters yet: the first are kept after training.evaluate_every '
                             'steps')
-        return cls(folder.name, config, model, source, target, found[1], found[0])
+        return cls(folder.name, config, model, source, target, found[1], found[0],
+                   build.averaged(config, mean is not None))
 
     def translator(self, beams: int | None = None, with_weights: bool = False,
                    progress: Callable[[int, int], None] = lambda done, lines: None) -> Translator:
@@ -86,7 +95,8 @@ def evaluate(translator: Translator, params: Params, pairs: Sequence[Pair], edge
     sizes = [len(found.source) - 1 for found in translations]
     ends = (*edges, max(edges[-1], *sizes) + 1)
     return Evaluation({'accuracy': float(np.mean(right)),
-                       'token_error_rate': accuracy.token_error_rate(outputs, answers, translator.target.unit)},
+                       'token_error_rate': accuracy.token_error_rate(
+                           outputs, answers, accuracy.counted(translator.target.unit))},
                       lengths.by_length(sizes, right, ends), translations, right)
 
 
@@ -98,7 +108,7 @@ def position_scores(run: Run, data: build.Data, pairs: Sequence[Pair]) -> tuple[
       where they are next symbols. And how many there are.
     """
     plan = build.measuring_plan(data, pairs, build.plans(run.config, data))
-    measure = jax.jit(measure_step(run.model, chunk=build.loss_options(run.config)['chunk'], with_right=True))
+    measure = jax.jit(measure_step(run.model, chunk=build.chunk(run.config), with_right=True))
     sums = summed(measure, run.params, plan)
     count, loss = int(sums['tokens']), sums['loss'] / sums['tokens']
     more = {'perplexity': accuracy.perplexity(loss)} if data.next_symbols else {}

@@ -25,34 +25,37 @@ import numpy as np
 from research import build, command_line
 from research.errors import DivergedError, one_line_errors
 from research.evaluate import perplexity_of, right_answers
-from research.evaluation import accuracy
+from research.evaluation import accuracy, translation
 from research.models.contract import Params
-from research.text import batches
+from research.text import batches, vectors
 from research.text.corpus import Pair
-from research.training import loop, state
+from research.text.vocabulary import SPECIAL
+from research.training import averaging, loop, state
 from research.training import workdir as workdirs
 from research.training.checkpoint import Checkpoints
 from research.training.report import Report
-from research.training.step import Metrics, measure_step, summed, train_step
+from research.training.step import Metrics, measure_step, summed
 from research.translate import Translator
 
 STOPPED = 75  # exit code after SIGTERM or SIGINT: saved, start again to go on (EX_TEMPFAIL of sysexits.h)
 
 
 class Best(NamedTuple):
-    """The measurement on dev that the kept parameters had."""
+    """The measurement on dev that the kept parameters had, and what is counted from it."""
 
     accuracy: np.ndarray  # float32 []: share of the dev sample that is right; -1 before the first measurement
     loss: np.ndarray      # float32 []: of the whole of dev, a token; before the first measurement the largest number
+    bleu: np.ndarray      # float32 []: of the dev sample, 0 to 100; -1 where it is not measured
     step: np.ndarray      # int32 []
+    lowered: np.ndarray   # int32 []: the step at which the learning rate fell last on a plateau; 0 = never
 
-    def by_accuracy(self) -> tuple[float, float]:
-        """Higher is better; of equal accuracies the lower loss is."""
-        return self.accuracy, -self.loss
+    def rank(self, keep: str) -> tuple[float, float]:
+        """Higher is better; equal ones are decided by the loss, and equal losses by the accuracy.
 
-    def by_loss(self) -> tuple[float, float]:
-        """Higher is better, which is the lower loss: a language model is to be sure, not only right where it can be."""
-        return -self.loss, self.accuracy
+        A language model is kept by its loss: it is to be sure, not only right where it can be.
+        """
+        return {'accuracy': (self.accuracy, -self.loss), 'bleu': (self.bleu, -self.loss),
+                'loss': (-self.loss, self.accuracy)}[keep]
 
 
 class Saved(NamedTuple):
@@ -69,10 +72,11 @@ class Outcome(NamedTuple):
     best_step: int
     best_accuracy: float
     best_loss: float
+    best_bleu: float  # -1 where it is not measured
 
 
 class EnoughError(Exception):
-    """Raised by a hook: what the run is for has been reached."""
+    """Raised by a hook: what the run is for has been reached, or nothing has got better for long enough."""
 
 
 class Stopped(SystemExit):
@@ -98,13 +102,14 @@ class Trainer:
         build.abstract_params(self.model, max(S for _, S, _ in shapes), max(T for _, _, T in shapes))
         self.optimiser = build.optimiser(config)
         self.loop = build.loop(config)
+        self.tokenizer = build.tokenizer(config)
         self.translator = Translator(self.model, self.data.source, self.data.target,
                                      build.decoding(config)._replace(beams=1))
-        self.rank = Best.by_loss if self.data.next_symbols else Best.by_accuracy  # which parameters are kept
         dev = self.data.corpus.dev if self.model.reads_source() else ()  # labels are measured, nothing is written
         sample = [dev[index] for index in
                   np.linspace(0, len(dev) - 1, min(len(dev), self.loop.dev_sample)).astype(int)]
         self.lines, self.answers = [pair.source for pair in sample], right_answers(self.data.target, sample)
+        self.references = [(pair.target, *pair.others) for pair in sample]
         self.compile_seconds = 0.0
         self._start = self._update = self._measure = None
 
@@ -112,7 +117,8 @@ class Trainer:
     def example(self) -> Saved:
         """Shapes and dtypes of what a checkpoint holds."""
         return Saved(jax.eval_shape(self._begin, np.uint32(0), np.float32(0)),
-                     Best(np.float32(-1), np.finfo(np.float32).max, np.int32(0)))  # a checkpoint must be finite
+                     Best(np.float32(-1), np.finfo(np.float32).max, np.float32(-1), np.int32(0), np.int32(0)))
+        # a checkpoint must be finite: the largest number stands for no loss yet
 
     def program_count(self) -> dict[str, int]:
         """How many programs a run compiles, by what they do."""
@@ -131,7 +137,7 @@ class Trainer:
             progress('compiling the program to start')
             self._start = jax.jit(self._begin).lower(np.uint32(0), np.float32(0)).compile()
             self._update = loop.Programs(
-                train_step(self.model, self.optimiser, **build.loss_options(self.config)), self.example.state,
+                build.train_step(self.config, self.model, self.optimiser), self.example.state,
                 self.plans.train.shapes, purpose='train', donate=True, progress=progress)
             self._compile_measure(progress)
             progress(f'compiling {self.program_count()["decode"]} to decode')
@@ -151,21 +157,25 @@ class Trainer:
         plan, identity = self.plans.train.with_seed(build.seed(config)), build.identity(
             config, self.data.source, self.data.target)
         latest = Checkpoints(workdir / 'checkpoints', keep=2, identity=identity)
-        kept = Checkpoints(workdir / 'best', keep=2, identity=identity)
+        kept = Kept(workdir, self.loop.average, identity)
         with workdirs.claimed(workdir, build.text(config), self.documents), \
                 Report(workdir, steps=self.loop.steps, console=console) as report, Signals() as signals:
             note_start(workdir)
             report.message(self.describe(plan))
+            for split, kinds in self.data.found.items():
+                report.message(f'in the lines of {split} found: ' + ', '.join(
+                    f'{count:,} {kind}' + (' (left out)' if kind in build.left_out(config) else '')
+                    for kind, count in kinds.items()))
             found = latest.restore(self.example)
+            over = found is not None and (found[0] >= self.loop.steps or self.is_over(found[0], found[1].best))
             if found is not None:
-                report.message(f'going on from step {found[0]}' if found[0] < self.loop.steps else
-                               f'all {found[0]} steps are done')
+                report.message(f'all {found[0]} steps are done' if over else f'going on from step {found[0]}')
             report.resume(0 if found is None else found[0])
             best = self.example.best if found is None else found[1].best
-            if found is None or found[0] < self.loop.steps:
+            if not over:
                 self.compile(functools.partial(say_unless_stopped, report, signals))
-                now = found[1].state if found is not None else self._start(
-                    np.uint32(build.seed(config)), np.float32(build.rate(config)))
+                now = found[1].state if found is not None else self._with_vectors(report, self._start(
+                    np.uint32(build.seed(config)), np.float32(build.rate(config))))
                 del found  # the first update takes the state's memory
                 reporting = Reporting(report, self.loop.report_every)
                 measuring = Measuring(self, report, reporting, kept, best, enough)
@@ -174,8 +184,12 @@ class Trainer:
                         contextlib.suppress(EnoughError):
                     loop.train(now, stream, self._update, self.loop.steps, (reporting, measuring, saving))
                 best = measuring.best
-            params = kept.restore_step(int(best.step), self.example.state.params)
-            return Outcome(params, int(best.step), float(best.accuracy), float(best.loss))
+            params = kept.restore(int(best.step), self.example.state.params)
+            return Outcome(params, int(best.step), float(best.accuracy), float(best.loss), float(best.bleu))
+
+    def is_over(self, step: int, best: Best) -> bool:
+        """Whether so many measurements up to this step were no better that the run ends."""
+        return 0 < self.loop.patience <= (step - int(best.step)) // self.loop.evaluate_every
 
     def loss(self, params: Params, pairs: Sequence[Pair]) -> float:
         """The cross-entropy of the given right answers, a target token: no dropout, no smoothing."""
@@ -208,20 +222,39 @@ class Trainer:
         return (f'{total:,} parameters ({without:,} without embeddings and softmax); at {S} + {T} positions '
                 f'{build.flops(self.model, S, T) / T / 1e6:,.2f} MFLOPs forward a target symbol'
                 + ('' if kept is None else f', {kept / 1024:,.1f} KiB kept of a sentence while it is written') + '\n'
-                f'{len(self.data.corpus.train):,} training pairs, {len(plan):,} batches an epoch, '
+                f'{len(plan):,} batches an epoch of {self.plans.pairs:,} training pairs, '
                 f'{len(plan.dropped):,} pairs too long and dropped, {100 * plan.padding:.1f} % padding\n'
                 f'batches of rows x (source + target): {shapes}; to measure dev and test: {measured}\n'
                 f'{sum(programs.values())} programs to compile: '
                 + ', '.join(f'{count} to {name}' for name, count in programs.items()))
 
+    def _with_vectors(self, report: Report, now: state.State) -> state.State:
+        """The state before the first step with pretrained vectors in its embeddings; says how much they cover."""
+        chosen = build.pretrained(self.config, self.data.source, self.data.target)
+        if not chosen:
+            return now
+        params = jax.tree.map(np.asarray, now.params)
+        for one in chosen:
+            *above, last = one.name
+            node = functools.reduce(lambda node, name: node[name], above, params)
+            vocabulary = one.vocabulary
+            symbols = [None] * SPECIAL + [vocabulary.symbol(number) for number in range(SPECIAL, len(vocabulary))]
+            node[last], covered = vectors.initial(symbols, one.path, one.lowercase, node[last])
+            types, tokens = vectors.coverage(covered, build.symbol_counts(self.data, one.side))
+            report.message(f'{one.path}: vectors for {100 * types:.1f} % of the {one.side} symbols that stand in the '
+                           f'training text, which are {100 * tokens:.1f} % of all that stand there')
+        params = jax.tree.map(jax.numpy.asarray, params)
+        average = now.average if now.average == () else jax.tree.map(jax.numpy.copy, params)
+        return now._replace(params=params, average=average)
+
     def _begin(self, seed: Any, rate: Any) -> state.State:
-        return state.start(self.model, self.optimiser, jax.random.key(seed), rate,
+        return build.begin(self.config, self.model, self.optimiser, jax.random.key(seed), rate,
                            loop.blank_batch(*self.plans.train.shapes[0]))
 
     def _compile_measure(self, progress: Callable[[str], None]) -> None:
         if self._measure is None:
             self._measure = loop.Programs(
-                measure_step(self.model, chunk=build.loss_options(self.config)['chunk'],
+                measure_step(self.model, chunk=build.chunk(self.config),
                              with_right=not self.model.reads_source()),
                 self.example.state.params,
                 self.plans.measured, purpose='measure', donate=False, progress=progress)
@@ -274,30 +307,103 @@ class Reporting:
         self.begin = time.perf_counter()
 
 
+class Kept:
+    """The parameters that a run keeps: the best measured, the last few measured, and the mean of those if it is best.
+
+        best/        the best so far
+        recent/      those of the last `count` measurements; only where there is more than one
+        averaged/    their mean at the end of the run, where it measured better than everything in best/
+    """
+
+    def __init__(self, workdir: pathlib.Path, count: int, identity: dict[str, str]):
+        """Neither reads nor writes anything."""
+        self.count = count
+        self.best = Checkpoints(workdir / 'best', keep=2, identity=identity)
+        self.recent = Checkpoints(workdir / 'recent', keep=max(1, count), identity=identity)
+        self.averaged = Checkpoints(workdir / 'averaged', keep=1, identity=identity)
+
+    def save(self, step: int, params: Params) -> None:
+        """Keeps the best parameters so far."""
+        self.best.save(step, params)
+
+    def note(self, step: int, params: Params) -> None:
+        """Keeps the parameters of a measurement."""
+        if self.count > 1:
+            self.recent.save(step, params)
+
+    def mean(self, step: int, params: Params) -> Params:
+        """The mean of the last measured parameters, of which `params` at this step are the last."""
+        steps = [other for other in self.recent.steps() if other <= step][-self.count:]
+        return averaging.mean(self.recent.restore_step(step, params) for step in steps)
+
+    def save_mean(self, step: int, params: Params) -> None:
+        """Keeps the mean: it is the best."""
+        self.averaged.save(step, params)
+
+    def restore(self, step: int, example: Params) -> Params:
+        """The best parameters: those measured at this step, or the mean that was."""
+        where = self.averaged if step in self.averaged.steps() else self.best
+        return where.restore_step(step, example)
+
+
 class Measuring:
     """Measures dev every so often and keeps the parameters that were best."""
 
-    def __init__(self, trainer: Trainer, report: Report, reporting: Reporting, kept: Checkpoints, best: Best,
+    def __init__(self, trainer: Trainer, report: Report, reporting: Reporting, kept: Kept, best: Best,
                  enough: float | None):
         """Goes on from the best measurement so far; raises EnoughError with one of accuracy `enough`."""
         self.enough = enough
         self.trainer, self.report, self.reporting, self.kept, self.best = trainer, report, reporting, kept, best
+        self.over = False  # the run ends with the step that was measured last
 
-    def __call__(self, step: int, state: state.State, metrics: Metrics) -> None:
-        """After each step."""
-        if step % self.trainer.loop.evaluate_every and step != self.trainer.loop.steps:
-            return
-        jax.block_until_ready(state.params)  # the last update still belongs to training
+    def __call__(self, step: int, now: state.State, metrics: Metrics) -> state.State | None:
+        """After each step; on a plateau it gives back the state with a lower learning rate."""
+        numbers = self.trainer.loop
+        if step % numbers.evaluate_every and step != numbers.steps:
+            return None
+        jax.block_until_ready(now.params)  # the last update still belongs to training
         begin = time.perf_counter()
-        scores = self._scores(state.params)
-        self.report.evaluation(step, {**scores, 'seconds': time.perf_counter() - begin})
-        now, rank = Best(np.float32(scores['accuracy']), np.float32(scores['loss']), np.int32(step)), self.trainer.rank
-        if rank(now) > rank(self.best):
-            self.best = now
-            self.kept.save(step, state.params)
+        params = state.evaluated(now)
+        scores = self._measured(step, params, 'dev')
+        if self._better(step, scores):
+            self.kept.save(step, params)
+        self.kept.note(step, params)
+        self.over = step == numbers.steps or self.trainer.is_over(step, self.best)
+        if self.over and numbers.average > 1:
+            params = self.kept.mean(step, params)
+            if self._better(step, self._measured(step, params, 'dev_averaged')):
+                self.kept.save_mean(step, params)
         self.reporting.leave_out(time.perf_counter() - begin)
         if self.enough is not None and scores['accuracy'] >= self.enough:
             raise EnoughError
+        return self._lowered(step, now)
+
+    def _measured(self, step: int, params: Params, kind: str) -> dict[str, float]:
+        begin = time.perf_counter()
+        scores = self._scores(params)
+        self.report.evaluation(step, {**scores, 'seconds': time.perf_counter() - begin}, kind)
+        return scores
+
+    def _better(self, step: int, scores: dict[str, float]) -> bool:
+        """Whether this is the best measurement so far; then it is the one that is kept."""
+        found = self.best._replace(accuracy=np.float32(scores['accuracy']), loss=np.float32(scores['loss']),
+                                   bleu=np.float32(scores.get('bleu', -1)), step=np.int32(step))
+        if not found.rank(self.trainer.loop.keep) > self.best.rank(self.trainer.loop.keep):
+            return False
+        self.best = found
+        return True
+
+    def _lowered(self, step: int, now: state.State) -> state.State | None:
+        """The state with a lower rate, where as many measurements as a plateau has were no better; None = as it is."""
+        numbers = self.trainer.loop
+        since = step - max(int(self.best.step), int(self.best.lowered))
+        if numbers.plateau_patience is None or since // numbers.evaluate_every < numbers.plateau_patience:
+            return None
+        self.best = self.best._replace(lowered=np.int32(step))
+        lower = now._replace(rate=now.rate * numbers.plateau_factor)
+        self.report.message(f'step {step}: no better for {numbers.plateau_patience} measurements, the learning rate is '
+                            f'now {float(lower.rate):.3g}')
+        return lower
 
     def _scores(self, params: Params) -> dict[str, float]:
         """The loss of dev, the share of its sample that is right, and that of wrong symbols; each label or next symbol
@@ -309,9 +415,13 @@ class Measuring:
             more = {'perplexity': accuracy.perplexity(measured['loss'])} if trainer.data.next_symbols else {}
             return {'loss': measured['loss'], **more, 'accuracy': measured['right'],
                     'token_error_rate': 1.0 - measured['right']}
-        outputs = [translation.text for translation in trainer.translator(params, trainer.lines)]
-        return {'loss': measured['loss'], 'accuracy': float(np.mean(accuracy.exact_match(outputs, trainer.answers))),
-                'token_error_rate': accuracy.token_error_rate(outputs, trainer.answers, trainer.data.target.unit)}
+        outputs = [found.text for found in trainer.translator(params, trainer.lines)]
+        more = {} if trainer.tokenizer is None else {
+            'bleu': translation.bleu(outputs, trainer.references, trainer.tokenizer)}
+        return {'loss': measured['loss'], **more,
+                'accuracy': float(np.mean(accuracy.exact_match(outputs, trainer.answers))),
+                'token_error_rate': accuracy.token_error_rate(outputs, trainer.answers,
+                                                              accuracy.counted(trainer.data.target.unit))}
 
 
 class Saving:
@@ -327,12 +437,18 @@ class Saving:
 
     def __call__(self, step: int, state: state.State, metrics: Metrics) -> None:
         """After each step."""
-        if step % self.numbers.checkpoint_every == 0 or step == self.numbers.steps or self.signals.received:
+        over = self.measuring.over
+        if step % self.numbers.checkpoint_every == 0 or over or self.signals.received:
             self.reporting.close(step)
             self.reporting.flush()
             begin = time.perf_counter()
             self.checkpoints.save(step, Saved(state, self.measuring.best))
             self.reporting.leave_out(time.perf_counter() - begin)
+        if over:
+            if step < self.numbers.steps:
+                self.measuring.report.message(f'step {step}: no better for {self.numbers.patience} measurements: the '
+                                              'run is over')
+            raise EnoughError
         self.signals.stop(f'at step {step}')
 
 
@@ -421,6 +537,8 @@ def main() -> None:
         best = f'accuracy {100 * outcome.best_accuracy:.1f} %'
         if trainer.data.next_symbols:
             best = perplexity_of(outcome.best_loss, trainer.data.target)
+        if trainer.tokenizer is not None:
+            best = f'BLEU {outcome.best_bleu:.1f} (greedy, {len(trainer.lines):,} sentences)'
         print(f'best dev {best} at step {outcome.best_step}; '
               f'next: python -m research.evaluate --workdir={workdir} --split=test')
 

@@ -73,7 +73,8 @@ class Translator:
                 options = {'length': self.decoding.limit(S), 'with_weights': self.with_weights}
                 search = functools.partial(greedy, self.model, **options) if self.decoding.beams == 1 else \
                     functools.partial(beam, self.model, beams=self.decoding.beams,
-                                      penalty=self.decoding.length_penalty, **options)
+                                      penalty=self.decoding.length_penalty, penalise_by=self.decoding.penalise_by,
+                                      coverage=self.decoding.coverage_penalty, **options)
                 zeros = np.zeros((B, S), np.int32)
                 self._programs[B, S] = jax.jit(search).lower(
                     params, zeros, Places(zeros, zeros), limits=np.zeros(B, np.int32)).compile()

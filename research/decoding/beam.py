@@ -1,6 +1,5 @@
 """Beam search: the best of the hypotheses that can be reached by keeping W of them at every length."""
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -8,10 +7,14 @@ import jax.numpy as jnp
 
 from research.decoding.contract import (
     Hypotheses,
+    force,
     log_probabilities,
     penalise,
     readable,
+    require_length_penalty,
+    require_penalty,
     require_positive,
+    require_room,
     shape_of_weights,
 )
 from research.errors import UserError
@@ -23,10 +26,11 @@ from research.text.vocabulary import BEGIN, END, PAD
 class Paths(NamedTuple):
     """Hypotheses of each sentence, K of them."""
 
-    tokens: Array   # int32 [B, K, T]
-    beams: Array    # int32 [B, K, T]: which live hypothesis of that step each symbol extends
-    lengths: Array  # int32 [B, K]
-    scores: Array   # float32 [B, K]: sums of log-probabilities; -inf: there is no such hypothesis
+    tokens: Array    # int32 [B, K, T]
+    beams: Array     # int32 [B, K, T]: which live hypothesis of that step each symbol extends
+    lengths: Array   # int32 [B, K]
+    scores: Array    # float32 [B, K]: sums of log-probabilities; -inf: there is no such hypothesis
+    coverage: Array  # float32 [B, K]: coverage penalties, 0 where none is asked for
 
 
 class Search(NamedTuple):
@@ -36,11 +40,13 @@ class Search(NamedTuple):
     carry: Carry           # the model's; [B x W, ...] in every leaf, sentence by sentence
     live: Paths            # W that have no end symbol, the best by score
     finished: Paths        # W that have one, the best by penalised score
+    totals: Array | None   # float32 [B x W, S]: how much each live hypothesis has read of each source position
     weights: Array | None  # [T, B, W, N, S]: what each live hypothesis read at each step
 
 
 def beam(model: EncoderDecoder, params: Params, source: Array, places: Places, *, length: int, beams: int,
-         penalty: float, limits: Array | None = None, with_weights: bool = False) -> Hypotheses:
+         penalty: float, penalise_by: str = 'wu', coverage: float = 0.0, limits: Array | None = None,
+         prefix: Array | None = None, with_weights: bool = False) -> Hypotheses:
     """Extends the W best unfinished hypotheses of each sentence by every symbol, again and again.
 
         live       a        a dog      a big dog        the W best without an end, by score
@@ -61,61 +67,113 @@ def beam(model: EncoderDecoder, params: Params, source: Array, places: Places, *
       length: T, the most symbols that a sentence may get, the end symbol included; static.
       beams: W; static.
       penalty: of `penalise`, 0 or more; static.
+      penalise_by: of `penalise`, one of LENGTH_PENALTIES; static.
+      coverage: beta of `coverage_penalty`, 0 or more; static. It counts where hypotheses are ranked; which of them
+        stay live is decided by score.
       limits: int32 [B], 1 to length: the most symbols of each sentence; None = `length` for all.
+      prefix: int32 [B, P], what the outputs begin with, of `force`; it counts in the scores. None = nothing is given.
       with_weights: also return what each symbol read; static.
 
     Returns:
       Hypotheses, W for each sentence.
 
     Raises:
-      UserError: length or beams is not positive, penalty is negative or not finite, or weights are asked of a model
-        that has none.
+      UserError: length or beams is not positive, a penalty is negative or not finite, penalise_by is unknown, P is not
+        below T, or weights or coverage are asked of a model that has no weights.
 
-    Source: Wu et al. 2016, arXiv:1609.08144, section 7. Differs: no pruning by distance to the best, no coverage
-    penalty; the search ends when nothing can improve.
+    Source: Wu et al. 2016, arXiv:1609.08144, section 7. Differs: no pruning by distance to the best; the search ends
+    when nothing can improve.
     """
     require_positive('length', length)
     require_positive('beams', beams)
-    if not (math.isfinite(penalty) and penalty >= 0):
-        raise UserError(f'decoding: the length penalty is {penalty!r}; it must be a finite number, 0 or more')
+    require_penalty('length', penalty)
+    require_length_penalty(penalise_by)
+    require_penalty('coverage', coverage)
+    require_room(prefix, length)
     B, W = source.shape[0], beams
     limits = jnp.full(B, length, jnp.int32) if limits is None else limits
     memory = jax.tree.map(lambda leaf: jnp.repeat(leaf, W, axis=0), encode(model, params, source, places))
     carry = start(model, params, memory, length)
-    weights = None
-    if with_weights:
+    totals = weights = None
+    if with_weights or coverage:
         shape = shape_of_weights(model, params, memory, carry, jnp.full(B * W, BEGIN, jnp.int32))
-        weights = jnp.zeros((length, B, W, *shape.shape[1:]), shape.dtype)
+        if with_weights:
+            weights = jnp.zeros((length, B, W, *shape.shape[1:]), shape.dtype)
+        if coverage:
+            require_source_positions(shape, places)
+            totals = jnp.zeros((B * W, shape.shape[2]), jnp.float32)
 
     def extend(search: Search) -> Search:
-        position, live = search.position, search.live
+        position, live, totals = search.position, search.live, search.totals
         token = jnp.where(position == 0, BEGIN, live.tokens[:, :, position - 1])
         hidden, read, carry = step(model, params, memory, search.carry, token.reshape(B * W))
-        gains = log_probabilities(logits(model, params, hidden)).reshape(B, W, -1)
+        gains = force(log_probabilities(logits(model, params, hidden)).reshape(B, W, -1), prefix, position)
+        if coverage:
+            totals = totals + jnp.mean(read.astype(jnp.float32), axis=1)
+            live = live._replace(coverage=coverage_penalty(totals.reshape(B, W, -1), places, coverage))
         V = gains.shape[-1]
         scores, extensions = jax.lax.top_k((live.scores[:, :, None] + gains).reshape(B, W * V), 2 * W)
         candidates = append(live, extensions // V, extensions % V, scores, position)
         ends = extensions % V == END
         finishing = keep(candidates, ends & (jnp.arange(2 * W) < W))
         finished = both(search.finished, finishing)
-        finished = choose(finished, largest(penalise(finished.scores, finished.lengths, penalty), W))
+        finished = choose(finished, largest(rank(finished, penalty, penalise_by), W))
         live = keep(candidates, ~ends)
         live = choose(live, largest(live.scores, W))
         live, finished = (within(position < limits, new, old) for new, old in (
             (live, search.live), (finished, search.finished)))
-        carry = jax.tree.map(lambda leaf: reorder(leaf, live.beams[:, :, position]), carry)
+        carry, totals = jax.tree.map(lambda leaf: reorder(leaf, live.beams[:, :, position]), (carry, totals))
         weights = search.weights
         if with_weights:
             weights = weights.at[position].set(read.reshape(weights.shape[1:]))
-        return Search(position + 1, carry, live, finished, weights)
+        return Search(position + 1, carry, live, finished, totals, weights)
 
     def goes_on(search: Search) -> Array:
-        penalised = penalise(search.finished.scores, search.finished.lengths, penalty)
+        finished = rank(search.finished, penalty, penalise_by)
         return (search.position < length) & ~jnp.all(
-            settled(search.live.scores, penalised, limits, penalty) | (search.position >= limits))
+            settled(search.live.scores, finished, limits, penalty, penalise_by) | (search.position >= limits))
 
-    search = jax.lax.while_loop(goes_on, extend, Search(jnp.int32(0), carry, *beginning(places, W, length), weights))
-    return ranked(search, penalty)
+    search = jax.lax.while_loop(goes_on, extend, Search(
+        jnp.int32(0), carry, *beginning(places, W, length), totals, weights))
+    return ranked(search, penalty, penalise_by)
+
+
+def rank(paths: Paths, penalty: float, penalise_by: str) -> Array:
+    """What hypotheses are ranked by, float32 [B, K]: the score made comparable, and the coverage penalty."""
+    return penalise(paths.scores, paths.lengths, penalty, penalise_by) + paths.coverage
+
+
+def coverage_penalty(totals: Array, places: Places, coverage: float) -> Array:
+    """What a hypothesis loses for every source position that it has not read as much as one symbol can.
+
+    cp = coverage * sum over the real s of log(min(totals[s], 1)),  totals[s] = sum_t a[t, s]
+
+    The sum is over every symbol, the end symbol among them; a is the mean over the heads and layers.
+
+    Args:
+      totals: float32 [B, K, S].
+      places: [B, S] of the source.
+      coverage: beta; the larger, the less is left out.
+
+    Returns:
+      Float32 [B, K], not positive.
+
+    Source: Wu et al. 2016, arXiv:1609.08144, equation 14. Differs: of a position that nothing read, the smallest normal
+    number counts as read (log: -87.3) and not 0, so that hypotheses which leave one out stay comparable.
+    """
+    covered = jnp.log(jnp.clip(totals, jnp.finfo(totals.dtype).tiny, 1.0))
+    return coverage * jnp.sum(jnp.where(places.segment[:, None] > 0, covered, 0.0), axis=-1)
+
+
+def require_source_positions(weights: jax.ShapeDtypeStruct, places: Places) -> None:
+    """Refuses weights [B, N, S] that are not over the positions of the source.
+
+    Raises:
+      UserError: their last axis has another size.
+    """
+    if weights.shape[2] != places.segment.shape[1]:
+        raise UserError(f'decoding: the coverage penalty needs weights over the {places.segment.shape[1]} positions of '
+                        f'the source, and those of this model are over {weights.shape[2]}')
 
 
 def within(going: Array, new: Paths, old: Paths) -> Paths:
@@ -123,24 +181,25 @@ def within(going: Array, new: Paths, old: Paths) -> Paths:
     return jax.tree.map(lambda one, other: jnp.where(going.reshape(-1, *(1,) * (one.ndim - 1)), one, other), new, old)
 
 
-def settled(live: Array, finished: Array, limits: Array | int, penalty: float) -> Array:
+def settled(live: Array, finished: Array, limits: Array | int, penalty: float, penalise_by: str = 'wu') -> Array:
     """Which sentences have the W best hypotheses already.
 
-    max_w live[w] / ((5 + limit) / 6) ** penalty <= min_w finished[w]
+    penalise(max_w live[w], limit) <= min_w finished[w]
 
-    Exact: no log-probability is positive, so the score of a live hypothesis only falls; and a score, being negative,
-    is divided by most at the largest length. No hypothesis that is still to end can rank above the left side.
+    Exact: no log-probability is positive, so the score of a live hypothesis only falls; a score, being negative, is
+    divided by most at the largest length; and no coverage penalty is positive. No hypothesis that is still to end can
+    rank above the left side.
 
     Args:
       live: [B, W] scores of live hypotheses.
       finished: [B, W] penalised scores of finished ones; -inf for each that is still missing.
       limits: [B], the largest length of each sentence.
-      penalty: of `penalise`.
+      penalty, penalise_by: of `penalise`.
 
     Returns:
       Bool [B].
     """
-    return penalise(jnp.max(live, axis=1), limits, penalty) <= jnp.min(finished, axis=1)
+    return penalise(jnp.max(live, axis=1), limits, penalty, penalise_by) <= jnp.min(finished, axis=1)
 
 
 def beginning(places: Places, beams: int, length: int) -> tuple[Paths, Paths]:
@@ -152,7 +211,8 @@ def beginning(places: Places, beams: int, length: int) -> tuple[Paths, Paths]:
     B = places.segment.shape[0]
     symbols, counts = jnp.full((B, beams, length), PAD, jnp.int32), jnp.zeros((B, beams), jnp.int32)
     first, some = jnp.arange(beams) == 0, readable(places)[:, None]
-    return tuple(Paths(symbols, jnp.zeros_like(symbols), counts, jnp.where(first & here, 0.0, -jnp.inf))
+    return tuple(Paths(symbols, jnp.zeros_like(symbols), counts, jnp.where(first & here, 0.0, -jnp.inf),
+                       jnp.zeros((B, beams), jnp.float32))
                  for here in (some, ~some))
 
 
@@ -160,7 +220,7 @@ def append(paths: Paths, chosen: Array, tokens: Array, scores: Array, position: 
     """Some of the paths, chosen [B, k], each longer by one of tokens [B, k], with their new scores [B, k]."""
     paths = choose(paths, chosen)
     return Paths(paths.tokens.at[:, :, position].set(tokens), paths.beams.at[:, :, position].set(chosen),
-                 paths.lengths + 1, scores)
+                 paths.lengths + 1, scores, paths.coverage)
 
 
 def keep(paths: Paths, which: Array) -> Paths:
@@ -188,12 +248,12 @@ def reorder(leaf: Array, parents: Array) -> Array:
     return choose(leaf.reshape(*parents.shape, *leaf.shape[1:]), parents).reshape(leaf.shape)
 
 
-def ranked(search: Search, penalty: float) -> Hypotheses:
+def ranked(search: Search, penalty: float, penalise_by: str) -> Hypotheses:
     """The W best of a search that is over: what is finished first, then what is not, each by penalised score."""
     B, W, T = search.live.tokens.shape
     paths = both(search.finished, search.live)
     finished = (jnp.arange(2 * W) < W) & (paths.scores > -jnp.inf)
-    penalised = penalise(paths.scores, paths.lengths, penalty)
+    penalised = rank(paths, penalty, penalise_by)
     order = jnp.lexsort((-penalised, ~finished))[:, :W]
     paths, penalised, finished = choose((paths, penalised, finished), order)
     lengths = jnp.where(paths.scores > -jnp.inf, paths.lengths, 0)

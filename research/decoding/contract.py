@@ -1,24 +1,29 @@
 """What every search returns, and what every search counts by. A search sees a model through its five functions only."""
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from research.errors import UserError
+from research.errors import UserError, nearest
 from research.models.contract import Carry, EncoderDecoder, Memory, Params, step
 from research.shapes import Array, Places
 from research.text.vocabulary import BEGIN, PAD
 
+# By name, what is raised to the power of the penalty: it never falls as lengths grow, or `settled` would not be exact.
+LENGTH_PENALTIES = {'wu': lambda lengths: (5.0 + lengths) / 6.0, 'power': lambda lengths: jnp.maximum(lengths, 1.0)}
+
 
 class Hypotheses(NamedTuple):
-    """What a search found for each sentence: W outputs, best first; greedy search finds W = 1.
+    """What a search found for each sentence: W outputs, best first; greedy search finds W = 1, sampling draws W.
 
         tokens    a   dog  </s> <pad>       finished      3 symbols, the end among them
                   a   big  red  dog         unfinished    its limit of symbols was not enough
 
     A hypothesis that ends stands before every one that does not. Where there are fewer than W, the rest has score -inf,
     length 0 and is not finished. A sentence without any source has one hypothesis: no symbol, score 0, finished.
+    Samples stand in the order in which they were drawn: two may be equal, and without a source all have no symbol.
     """
 
     tokens: Array           # int32 [B, W, T]: the end symbol included, PAD after it; T = the most that may be written
@@ -39,19 +44,46 @@ def log_probabilities(scores: Array) -> Array:
     return result.at[..., jnp.array([PAD, BEGIN])].set(-jnp.inf)
 
 
-def penalise(scores: Array, lengths: Array | int, penalty: float) -> Array:
-    """Makes scores of hypotheses of different lengths comparable.
+def force(gains: Array, prefix: Array | None, position: Array) -> Array:
+    """Leaves no choice where a prefix says what stands there.
 
-    score / ((5 + length) / 6) ** penalty;  penalty = 0 leaves the sum of log-probabilities.
+        prefix          a    dog  <pad>         what may be written at positions 0, 1, 2, ...: only a, only dog, all
+                        <pad> <pad> <pad>       all, everywhere
+
+    Args:
+      gains: [B, ..., V] of `log_probabilities`.
+      prefix: int32 [B, P], the symbols that each output begins with, PAD after them; None = nothing is given. It is
+        the caller's to see that no END or BEGIN is among them and no PAD between them, and that there are fewer than
+        the limit of their sentence: the symbols are unknown when a program is compiled.
+      position: int32 [], counted from 0.
+
+    Returns:
+      [B, ..., V]: -inf for every symbol but the given one; the row as it is where none is given.
+    """
+    if prefix is None:
+        return gains
+    given = prefix.at[:, position].get(mode='fill', fill_value=PAD).reshape(-1, *(1,) * (gains.ndim - 1))
+    return jnp.where((given == PAD) | (given == jnp.arange(gains.shape[-1])), gains, -jnp.inf)
+
+
+def penalise(scores: Array, lengths: Array | int, penalty: float, penalise_by: str = 'wu') -> Array:
+    """Makes scores of hypotheses of different lengths comparable; penalty = 0 leaves the sum of log-probabilities.
+
+        wu       score / ((5 + length) / 6) ** penalty
+        power    score / length ** penalty;  penalty = 1 is the mean of the log-probabilities
+
+    Either divides by more the longer the hypothesis. What has no symbol is divided by 'power' as if it had one.
 
     Args:
       scores: [...].
       lengths: [...] or one number for all; the end symbol counts.
       penalty: alpha; the larger, the longer the outputs.
+      penalise_by: one of LENGTH_PENALTIES.
 
-    Source: Wu et al. 2016, arXiv:1609.08144, equation 14. Differs: no coverage penalty.
+    Source: 'wu': Wu et al. 2016, arXiv:1609.08144, equation 14, lp; its cp is beam.coverage_penalty. Differs: none.
+    'power': none; what toolkits call length normalisation.
     """
-    return scores / ((5.0 + jnp.asarray(lengths, scores.dtype)) / 6.0) ** penalty
+    return scores / LENGTH_PENALTIES[penalise_by](jnp.asarray(lengths, scores.dtype)) ** penalty
 
 
 def readable(places: Places) -> Array:
@@ -82,3 +114,35 @@ def require_positive(name: str, value: int) -> None:
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise UserError(f'decoding: {name} is {value!r}; it must be a positive integer')
+
+
+def require_penalty(name: str, value: float) -> None:
+    """Refuses a penalty that is not a finite number, 0 or more.
+
+    Raises:
+      UserError: it is not.
+    """
+    if not (math.isfinite(value) and value >= 0):
+        raise UserError(f'decoding: the {name} penalty is {value!r}; it must be a finite number, 0 or more')
+
+
+def require_length_penalty(name: str) -> None:
+    """Refuses a length penalty that is not there.
+
+    Raises:
+      UserError: it is not one of LENGTH_PENALTIES.
+    """
+    if name not in LENGTH_PENALTIES:
+        raise UserError(f'decoding: unknown length penalty {name!r}.{nearest(name, LENGTH_PENALTIES)} '
+                        f'Known: {", ".join(LENGTH_PENALTIES)}')
+
+
+def require_room(prefix: Array | None, length: int) -> None:
+    """Refuses prefixes that may be as long as the outputs: at least the end symbol is to be written.
+
+    Raises:
+      UserError: P is not below T.
+    """
+    if prefix is not None and prefix.shape[1] >= length:
+        raise UserError(f'decoding: a prefix may have {prefix.shape[1]} symbols and an output {length}; a prefix must '
+                        'be shorter than its output')

@@ -1,12 +1,21 @@
 """Greedy search: always the most probable next symbol."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from research.decoding.contract import Hypotheses, log_probabilities, readable, require_positive, shape_of_weights
-from research.models.contract import Carry, EncoderDecoder, Params, encode, logits, start, step
+from research.decoding.contract import (
+    Hypotheses,
+    force,
+    log_probabilities,
+    readable,
+    require_positive,
+    require_room,
+    shape_of_weights,
+)
+from research.models.contract import Carry, EncoderDecoder, Memory, Params, encode, logits, start, step
 from research.shapes import Array, Places
 from research.text.vocabulary import BEGIN, END, PAD
 
@@ -26,7 +35,7 @@ class Search(NamedTuple):
 
 
 def greedy(model: EncoderDecoder, params: Params, source: Array, places: Places, *, length: int,
-           limits: Array | None = None, with_weights: bool = False) -> Hypotheses:
+           limits: Array | None = None, prefix: Array | None = None, with_weights: bool = False) -> Hypotheses:
     """Writes the most probable symbol until it is the end, in every sentence, or until there are `length`.
 
     y[t] = argmax_v log p(v | y[< t], source);  score = sum_t log p(y[t] | y[< t], source)
@@ -39,18 +48,40 @@ def greedy(model: EncoderDecoder, params: Params, source: Array, places: Places,
       source: [B, S] or [B, S, F], with its `places` [B, S].
       length: T, the most symbols that a sentence may get, the end symbol included; static.
       limits: int32 [B], 1 to length: the same for each sentence; None = `length` for all.
+      prefix: int32 [B, P], what the outputs begin with, of `force`; it counts in the scores. None = nothing is given.
       with_weights: also return what each symbol read; static.
 
     Returns:
       Hypotheses with W = 1.
 
     Raises:
-      UserError: length is not positive, or weights are asked of a model that has none.
+      UserError: length is not positive, P is not below T, or weights are asked of a model that has none.
     """
+    def most_probable(gains: Array, position: Array) -> Array:
+        return jnp.argmax(gains, axis=-1)
     require_positive('length', length)
-    B = source.shape[0]
-    limits = jnp.full(B, length, jnp.int32) if limits is None else limits
-    memory = encode(model, params, source, places)
+    limits = jnp.full(source.shape[0], length, jnp.int32) if limits is None else limits
+    found = left_to_right(model, params, encode(model, params, source, places), readable(places), most_probable,
+                          length=length, limits=limits, prefix=prefix, with_weights=with_weights)
+    return jax.tree.map(lambda array: array[:, None], found)
+
+
+def left_to_right(model: EncoderDecoder, params: Params, memory: Memory, some: Array,
+                  choose: Callable[[Array, Array], Array], *, length: int, limits: Array, prefix: Array | None,
+                  with_weights: bool) -> Hypotheses:
+    """Writes one output for each row of a memory, symbol after symbol, as `choose` says.
+
+    Args:
+      memory: of `encode`; B first in every leaf.
+      some: bool [B], which rows have a source.
+      choose: (log-probabilities float32 [B, V], -inf for what may not be written; position int32 []) -> symbols [B].
+      length, limits, prefix, with_weights, and the rest: of `greedy`.
+
+    Returns:
+      Hypotheses without their axis W: [B, ...].
+    """
+    require_room(prefix, length)
+    B = some.shape[0]
     carry, token = start(model, params, memory, length), jnp.full(B, BEGIN, jnp.int32)
     weights = None
     if with_weights:
@@ -59,8 +90,10 @@ def greedy(model: EncoderDecoder, params: Params, source: Array, places: Places,
 
     def write(search: Search) -> Search:
         hidden, read, carry = step(model, params, memory, search.carry, search.token)
-        gains = log_probabilities(logits(model, params, hidden))
-        token = jnp.where(search.going, jnp.argmax(gains, axis=-1).astype(jnp.int32), PAD)
+        gains = force(log_probabilities(logits(model, params, hidden)), prefix, search.position)
+        chosen = choose(gains, search.position).astype(jnp.int32)
+        gain = jnp.take_along_axis(gains, chosen[:, None], axis=-1)[:, 0]
+        token = jnp.where(search.going, chosen, PAD)
         ended = search.ended | (token == END)
         weights = search.weights
         if with_weights:
@@ -68,14 +101,12 @@ def greedy(model: EncoderDecoder, params: Params, source: Array, places: Places,
         return Search(
             search.position + 1, carry, token, search.going & ~ended & (search.position + 1 < limits), ended,
             search.tokens.at[:, search.position].set(token), search.lengths + search.going,
-            search.scores + jnp.where(search.going, jnp.max(gains, axis=-1), 0.0), weights)
+            search.scores + jnp.where(search.going, gain, 0.0), weights)
 
     def goes_on(search: Search) -> Array:
         return (search.position < length) & jnp.any(search.going)
 
-    some = readable(places)
     search = jax.lax.while_loop(goes_on, write, Search(
         jnp.int32(0), carry, token, some, ~some, jnp.full((B, length), PAD, jnp.int32), jnp.zeros(B, jnp.int32),
         jnp.zeros(B, jnp.float32), weights))
-    found = Hypotheses(search.tokens, search.lengths, search.scores, search.scores, search.ended, search.weights)
-    return jax.tree.map(lambda array: array[:, None], found)
+    return Hypotheses(search.tokens, search.lengths, search.scores, search.scores, search.ended, search.weights)

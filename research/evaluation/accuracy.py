@@ -85,6 +85,11 @@ def token_error_rate(outputs: Sequence[str], answers: Sequence[tuple[str, ...]],
     return float(wrong.sum() / symbols.sum())
 
 
+def counted(unit: str) -> str:
+    """What errors in outputs are counted in: characters where a vocabulary has letters or bytes, otherwise words."""
+    return 'characters' if unit in ('characters', 'bytes') else 'words'
+
+
 def perplexity(loss: float) -> float:
     """Among how many equally likely symbols a model of this loss might as well choose: `exp(loss)`.
 

@@ -24,14 +24,16 @@ class Residual(nn.Module):
       norm: 'pre' or 'post'.
       dropout: rate.
       dtype: what is computed in.
+      epsilon: added to the variance.
     """
 
     norm: str
     dropout: float = 0.0
     dtype: Any = None
+    epsilon: float = 1e-6
 
     def setup(self):
-        self.layer_norm = nn.LayerNorm(dtype=self.dtype)
+        self.layer_norm = nn.LayerNorm(self.epsilon, dtype=self.dtype)
 
     def before(self, inputs: Array) -> Array:
         """What the sublayer reads: [B, S, D] -> [B, S, D]."""

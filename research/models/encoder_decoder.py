@@ -1,11 +1,13 @@
 """Pairs any encoder with any decoder through any reader."""
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from research.layers.dropout import split
+from research.layers.embedding import Embedding
 from research.models.contract import Decoded, EncoderDecoder
 from research.shapes import Array, Places
 
@@ -17,12 +19,20 @@ class SequenceToSequence(EncoderDecoder):
         reads = summary:   one vector: the encoder's summary as the only entry of the memory
         reads = nothing:   no position; the decoder only starts from the encoder's vector
 
+    An embedding that both sides are to share is made once and given to each of them and to the model, which owns it:
+    its table is `params['embedding']['table']`. With a decoder that ties its softmax there is one table for all three.
+
+    Source: sharing: Press and Wolf 2017, arXiv:1608.05859 (three-way weight tying). Differs: none.
+
     Attributes:
+      embedding: what encoder and decoder were given as `shared`; None = each has its own. Named first, because Flax
+        gives a module to the first of its owners that it meets.
       encoder: a module that turns int32 [B, S] and its places into `Encoded`.
       decoder: a module with remember, decode, start, step and logits.
       reads: what the decoder's reader may read.
     """
 
+    embedding: Embedding | None = dataclasses.field(default=None, kw_only=True)
     encoder: nn.Module
     decoder: nn.Module
     reads: str = 'source'

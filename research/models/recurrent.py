@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from research.attention.contract import Attention, Carry, Read, penalty
 from research.cells.contract import Cell, CellState, hold
 from research.layers.dropout import dropout, split
-from research.layers.embedding import Embedding, Projection
+from research.layers.embedding import Embedding, Projection, shared_or_own
 from research.models.contract import Decoded, Encoded
 from research.shapes import Array, Places
 
@@ -35,6 +35,7 @@ class RecurrentEncoder(nn.Module):
       bidirectional: read the source in both directions.
       dropout: rate on embeddings and between layers.
       dtype: what is computed in.
+      shared: an embedding that is not this encoder's alone; None = one of its own.
     """
 
     vocabulary: int
@@ -45,11 +46,12 @@ class RecurrentEncoder(nn.Module):
     bidirectional: bool = True
     dropout: float = 0.0
     dtype: Any = None
+    shared: Embedding | None = None
 
     packs: ClassVar[bool] = False  # a state goes on from one sentence to the next
 
     def setup(self):
-        self.embedding = Embedding(self.vocabulary, self.embedding_features, self.dtype)
+        self.embedding = shared_or_own(self.shared, self.vocabulary, self.embedding_features, self.dtype)
         self.forwards = [self.cell(self._width()) for _ in range(self.layers)]
         self.backwards = [self.cell(self._width()) for _ in range(self.layers)] if self.bidirectional else []
 
@@ -149,6 +151,7 @@ class RecurrentDecoder(nn.Module):
       tie_embeddings: the softmax shares the embedding's table; needs embedding_features = features.
       dropout: rate on embeddings, between layers and on `hidden`.
       dtype: what is computed in.
+      shared: an embedding that is not this decoder's alone; None = one of its own.
     """
 
     vocabulary: int
@@ -163,11 +166,12 @@ class RecurrentDecoder(nn.Module):
     tie_embeddings: bool = False
     dropout: float = 0.0
     dtype: Any = None
+    shared: Embedding | None = None
 
     packs: ClassVar[bool] = False  # a state goes on from one sentence to the next
 
     def setup(self):
-        self.embedding = Embedding(self.vocabulary, self.embedding_features, self.dtype)
+        self.embedding = shared_or_own(self.shared, self.vocabulary, self.embedding_features, self.dtype)
         self.cells = [self.cell(self.features) for _ in range(self.layers)]
         self.second = self.cell(self.features) if self.reads_with == 'between' else None  # of the bottom layer's pair
         self.reading = self.reader()

@@ -83,12 +83,15 @@ class SequenceModel(EncoderDecoder):
       mixer: makes a mixer, given whether it is causal and which layer it is for.
       causal: whether a position sees earlier ones only; otherwise it cannot write step by step.
       norm: 'pre' or 'post'.
-      position: 'none', 'sinusoidal' or 'learned'.
+      position: one of models.transformer.POSITIONS.
       maximum_length: rows of the table of learned positions.
       tie_embeddings: the softmax shares the embedding's table.
       packing: whether the mixers keep the sentences of a row apart.
       dropout: rate on embeddings, in the feed-forward network and after each sublayer.
       dtype: what is computed in.
+      scale_embeddings: whether they are multiplied by sqrt(D).
+      activation: of the feed-forward networks, one of layers.feed_forward.ACTIVATIONS.
+      epsilon: added to the variance in each layer norm.
     """
 
     vocabulary: int
@@ -104,18 +107,21 @@ class SequenceModel(EncoderDecoder):
     packing: bool = True
     dropout: float = 0.0
     dtype: Any = None
+    scale_embeddings: bool = True
+    activation: str = 'relu'
+    epsilon: float = 1e-6
 
     def setup(self):
         self.entrance = Entrance(self.vocabulary, self.features, self.position, self.maximum_length, self.dropout,
-                                 self.dtype)
+                                 self.dtype, scaled=self.scale_embeddings)
         self.stack = [self._layer(layer) for layer in range(self.layers)]
-        self.last_norm = nn.LayerNorm(dtype=self.dtype) if self.norm == 'pre' else None
+        self.last_norm = nn.LayerNorm(self.epsilon, dtype=self.dtype) if self.norm == 'pre' else None
         self.softmax = None if self.tie_embeddings else Projection(self.vocabulary)
 
     @nn.nowrap
     def _layer(self, layer: int) -> TransformerLayer:
         return TransformerLayer(self.features, self.hidden, functools.partial(self.mixer, self.causal, layer), None,
-                                self.norm, self.dropout, self.dtype)
+                                self.norm, self.dropout, self.dtype, self.activation, self.epsilon)
 
     @nn.nowrap
     def packs(self) -> bool:

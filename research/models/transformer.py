@@ -11,28 +11,34 @@ from research.attention.contract import Attention, Carry, Read, penalty
 from research.attention.positions import learned, sinusoidal
 from research.errors import UserError
 from research.layers.dropout import dropout, split
-from research.layers.embedding import Embedding, Projection
+from research.layers.embedding import Embedding, Projection, shared_or_own
 from research.layers.feed_forward import FeedForward
 from research.layers.residual import Residual
 from research.models.contract import Decoded, Encoded
 from research.shapes import Array, Places
 
-POSITIONS = ('none', 'sinusoidal', 'learned')
+POSITIONS = ('none', 'sinusoidal', 'sinusoidal_concatenated', 'learned')
 SUMMARIES = ('mean', 'first', 'last')
 
 
 class Entrance(nn.Module):
     """Symbols and their positions to the vectors that enter the first layer: embedding + position, then dropout.
 
-    Source: Vaswani et al. 2017, sections 3.4 and 3.5 and (learned) table 3 row E. Differs: none.
+        position = sinusoidal:               [sin a_0, cos a_0, sin a_1, cos a_1, ...],  a_i = p / 10000^(2 i / D)
+        position = sinusoidal_concatenated:  [sin a_0, sin a_1, ..., cos a_0, cos a_1, ...]
+
+    Source: Vaswani et al. 2017, sections 3.4 and 3.5 and (learned) table 3 row E; concatenated: Marian's. Differs:
+    none (the authors' tensor2tensor also concatenates, and divides by D / 2 - 1 where D / 2 stands here).
 
     Attributes:
       vocabulary: V.
       features: D.
-      position: 'none', 'sinusoidal' or 'learned'.
+      position: one of POSITIONS.
       maximum_length: rows of the table of learned positions; a longer sequence is refused.
       dropout: rate.
       dtype: what is computed in.
+      shared: an embedding that is not this part's alone; None = one of its own.
+      scaled: whether embeddings are multiplied by sqrt(D).
     """
 
     vocabulary: int
@@ -41,9 +47,11 @@ class Entrance(nn.Module):
     maximum_length: int
     dropout: float = 0.0
     dtype: Any = None
+    shared: Embedding | None = None
+    scaled: bool = True
 
     def setup(self):
-        self.embedding = Embedding(self.vocabulary, self.features, self.dtype)
+        self.embedding = shared_or_own(self.shared, self.vocabulary, self.features, self.dtype, self.scaled)
         if self.position == 'learned':
             self.table = self.param('positions', nn.initializers.normal(0.02), (self.maximum_length, self.features))
 
@@ -58,8 +66,11 @@ class Entrance(nn.Module):
         vectors = self.embedding(tokens)
         if begin is not None:
             vectors = jnp.where((places.position == 0)[..., None], begin[:, None].astype(vectors.dtype), vectors)
-        if self.position == 'sinusoidal':
-            vectors = vectors + sinusoidal(places.position, self.features).astype(vectors.dtype)
+        if self.position in ('sinusoidal', 'sinusoidal_concatenated'):
+            added = sinusoidal(places.position, self.features)
+            if self.position == 'sinusoidal_concatenated':
+                added = jnp.concatenate([added[..., 0::2], added[..., 1::2]], axis=-1)
+            vectors = vectors + added.astype(vectors.dtype)
         elif self.position == 'learned':
             vectors = vectors + learned(self.table, places.position).astype(vectors.dtype)
         return dropout(vectors, self.dropout, rng)
@@ -92,6 +103,8 @@ class TransformerLayer(nn.Module):
       norm: 'pre' or 'post'.
       dropout: rate in the feed-forward network and after each sublayer.
       dtype: what is computed in.
+      activation: of the feed-forward network, one of layers.feed_forward.ACTIVATIONS.
+      epsilon: added to the variance in each layer norm.
     """
 
     features: int
@@ -101,13 +114,19 @@ class TransformerLayer(nn.Module):
     norm: str
     dropout: float = 0.0
     dtype: Any = None
+    activation: str = 'relu'
+    epsilon: float = 1e-6
 
     def setup(self):
-        self.mixing, self.mixing_residual = self.mixer(), Residual(self.norm, self.dropout, self.dtype)
+        self.mixing, self.mixing_residual = self.mixer(), self._residual()
         if self.reader is not None:
-            self.reading, self.reading_residual = self.reader(), Residual(self.norm, self.dropout, self.dtype)
-        self.network = FeedForward(self.features, self.hidden, self.dropout, self.dtype)
-        self.network_residual = Residual(self.norm, self.dropout, self.dtype)
+            self.reading, self.reading_residual = self.reader(), self._residual()
+        self.network = FeedForward(self.features, self.hidden, self.dropout, self.dtype, self.activation)
+        self.network_residual = self._residual()
+
+    @nn.nowrap
+    def _residual(self) -> Residual:
+        return Residual(self.norm, self.dropout, self.dtype, self.epsilon)
 
     def remember(self, source: Array, places: Places, rng: Array | None = None) -> Any:
         """What the reader keeps of a source: [B, S, D_s] -> its memory."""
@@ -158,7 +177,7 @@ class TransformerLayer(nn.Module):
         """Forward FLOPs of T = queries positions of one sequence that read S = entries of another."""
         reading = 0.0 if self.reader is None else self.reader().flops(queries, entries, self.features, source_width)
         return (self.mixer().flops(queries, queries, self.features, self.features) + reading
-                + queries * FeedForward(self.features, self.hidden).flops())
+                + queries * FeedForward(self.features, self.hidden, activation=self.activation).flops())
 
 
 class TransformerEncoder(nn.Module):
@@ -175,11 +194,15 @@ class TransformerEncoder(nn.Module):
       layers: how many.
       mixer: makes a mixer, given whether it is causal and which layer it is for.
       norm: 'pre' or 'post'.
-      position: 'none', 'sinusoidal' or 'learned'.
+      position: one of POSITIONS.
       maximum_length: rows of the table of learned positions.
       summarise: 'mean', 'first' or 'last'.
       dropout: rate on embeddings, in the feed-forward network and after each sublayer.
       dtype: what is computed in.
+      shared: an embedding that is not this part's alone; None = one of its own.
+      scale_embeddings: whether they are multiplied by sqrt(D).
+      activation: of the feed-forward networks, one of layers.feed_forward.ACTIVATIONS.
+      epsilon: added to the variance in each layer norm.
     """
 
     vocabulary: int
@@ -193,19 +216,24 @@ class TransformerEncoder(nn.Module):
     summarise: str = 'mean'
     dropout: float = 0.0
     dtype: Any = None
+    shared: Embedding | None = None
+    scale_embeddings: bool = True
+    activation: str = 'relu'
+    epsilon: float = 1e-6
 
     packs: ClassVar[bool] = True
 
     def setup(self):
         self.entrance = Entrance(self.vocabulary, self.features, self.position, self.maximum_length,
-                                 self.dropout, self.dtype)
+                                 self.dropout, self.dtype, self.shared, self.scale_embeddings)
         self.stack = [self._layer(layer) for layer in range(self.layers)]
-        self.last_norm = nn.LayerNorm(dtype=self.dtype) if self.norm == 'pre' else None
+        self.last_norm = nn.LayerNorm(self.epsilon, dtype=self.dtype) if self.norm == 'pre' else None
 
     @nn.nowrap
     def _layer(self, layer: int) -> TransformerLayer:
         mixer = functools.partial(self.mixer, False, layer)
-        return TransformerLayer(self.features, self.hidden, mixer, None, self.norm, self.dropout, self.dtype)
+        return TransformerLayer(self.features, self.hidden, mixer, None, self.norm, self.dropout, self.dtype,
+                                self.activation, self.epsilon)
 
     def __call__(self, source: Array, places: Places, rng: Array | None = None) -> Encoded:
         """Source int32 [B, S] -> annotations [B, S, D] and the summary."""
@@ -283,11 +311,16 @@ class TransformerDecoder(nn.Module):
       reader: makes a reader, given which layer it is for.
       reads: 'source', 'summary' or 'nothing'.
       norm: 'pre' or 'post'.
-      position: 'none', 'sinusoidal' or 'learned'.
+      position: one of POSITIONS.
       maximum_length: rows of the table of learned positions.
       tie_embeddings: the softmax shares the embedding's table.
       dropout: rate on embeddings, in the feed-forward network and after each sublayer.
       dtype: what is computed in.
+      shared: an embedding that is not this part's alone; None = one of its own.
+      scale_embeddings: whether they are multiplied by sqrt(D).
+      activation: of the feed-forward networks, one of layers.feed_forward.ACTIVATIONS.
+      epsilon: added to the variance in each layer norm.
+      softmax_bias: whether a learned number is added to the score of each symbol.
     """
 
     vocabulary: int
@@ -303,22 +336,29 @@ class TransformerDecoder(nn.Module):
     tie_embeddings: bool = False
     dropout: float = 0.0
     dtype: Any = None
+    shared: Embedding | None = None
+    scale_embeddings: bool = True
+    activation: str = 'relu'
+    epsilon: float = 1e-6
+    softmax_bias: bool = False
 
     packs: ClassVar[bool] = True
 
     def setup(self):
         self.entrance = Entrance(self.vocabulary, self.features, self.position, self.maximum_length,
-                                 self.dropout, self.dtype)
+                                 self.dropout, self.dtype, self.shared, self.scale_embeddings)
         self.stack = [self._layer(layer) for layer in range(self.layers)]
-        self.last_norm = nn.LayerNorm(dtype=self.dtype) if self.norm == 'pre' else None
+        self.last_norm = nn.LayerNorm(self.epsilon, dtype=self.dtype) if self.norm == 'pre' else None
         self.begin = None if self.reads == 'source' else nn.Dense(self.features, use_bias=False, dtype=self.dtype)
         self.softmax = None if self.tie_embeddings else Projection(self.vocabulary)
+        self.bias = self.param('scores_bias', nn.initializers.zeros, (self.vocabulary,)) if self.softmax_bias else None
 
     @nn.nowrap
     def _layer(self, layer: int) -> TransformerLayer:
         mixer = functools.partial(self.mixer, True, layer)
         reader = None if self.reads == 'nothing' else functools.partial(self.reader, layer)
-        return TransformerLayer(self.features, self.hidden, mixer, reader, self.norm, self.dropout, self.dtype)
+        return TransformerLayer(self.features, self.hidden, mixer, reader, self.norm, self.dropout, self.dtype,
+                                self.activation, self.epsilon)
 
     def remember(self, encoded: Encoded, source: Array, places: Places, rng: Array | None = None) -> TransformerMemory:
         """What this decoder keeps of an encoded source; `source` and `places` are what its readers may read."""
@@ -357,7 +397,8 @@ class TransformerDecoder(nn.Module):
 
     def logits(self, hidden: Array) -> Array:
         """Hidden [..., D] -> scores [..., V]."""
-        return self.entrance.embedding.logits(hidden) if self.tie_embeddings else self.softmax(hidden)
+        found = self.entrance.embedding.logits(hidden) if self.tie_embeddings else self.softmax(hidden)
+        return found if self.bias is None else found + self.bias
 
     def _start_reading(self, memory: TransformerMemory, length: int) -> tuple[Carry, ...]:
         if self.reads == 'nothing':

@@ -301,7 +301,8 @@ def _examples(trainer: train.Trainer, params: Any, pairs: list[Pair], result: ev
     by_size = sorted(range(len(pairs)), key=lambda index: (sizes[index], pairs[index].source))
     middle = max(0, len(by_size) // 2 - EXAMPLES // 2)
     edits, _ = accuracy.edits([found.text for found in result.translations],
-                              evaluate.right_answers(trainer.data.target, pairs), trainer.data.target.unit)
+                              evaluate.right_answers(trainer.data.target, pairs),
+                              accuracy.counted(trainer.data.target.unit))
     worst = sorted(range(len(pairs)), key=lambda index: (-edits[index], pairs[index].source))
     chosen: dict[str, tuple[str, int]] = {}  # by source: no word is shown twice
     for rule, indices in (('longest', by_size[::-1]), ('shortest', by_size), ('median', by_size[middle:]),

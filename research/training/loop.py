@@ -10,7 +10,7 @@ from research.shapes import Batch, Places
 from research.training.state import State
 from research.training.step import Metrics
 
-Hook = Callable[[int, State, Metrics], None]
+Hook = Callable[[int, State, Metrics], State | None]
 
 
 class Programs:
@@ -49,9 +49,12 @@ def blank_batch(B: int, S: int, T: int) -> Batch:
 
 def train(state: State, batches: Iterable[Batch], step: Callable[[State, Batch], tuple[State, Metrics]], steps: int,
           hooks: Iterable[Hook]) -> State:
-    """Updates the state until `steps` updates have been made; after each, every hook gets (step, state, metrics).
+    """Steps until `steps` batches have been consumed; after each, every hook gets (step, state, metrics).
 
-    Nothing here waits for the device; a hook that reads a number does. `batches` begins at the state's own position.
+    A hook that returns a state puts it in the place of the current one, for the hooks after it and for the next step:
+    this is how the learning rate falls, `state._replace(rate=...)`. Shapes and dtypes must stay, and the step too; None
+    changes nothing. Nothing here waits for the device; a hook that reads a number does. `batches` begins at the state's
+    own position.
     """
     position = int(state.step)
     if position < steps:
@@ -59,7 +62,8 @@ def train(state: State, batches: Iterable[Batch], step: Callable[[State, Batch],
             state, metrics = step(state, batch)
             position += 1
             for hook in hooks:
-                hook(position, state, metrics)
+                changed = hook(position, state, metrics)
+                state = state if changed is None else changed
             if position == steps:
                 break
         else:

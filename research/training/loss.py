@@ -34,13 +34,46 @@ def cross_entropy(hidden: Array, logits: Callable[[Array], Array], targets: Arra
     """
     def add(total, part):
         rows, answers, counted = part
-        scores = logits(rows)
-        losses = optax.softmax_cross_entropy_with_integer_labels(scores, answers)
-        if label_smoothing:
-            uniform = jax.nn.logsumexp(scores, axis=-1) - jnp.mean(scores, axis=-1)
-            losses = (1.0 - label_smoothing) * losses + label_smoothing * uniform
+        losses = _losses(logits(rows), answers, label_smoothing)
         return total + jnp.sum(jnp.where(counted, losses, 0.0)), None
     return _over_chunks(add, hidden, targets, real, chunk), jnp.sum(real).astype(jnp.float32)
+
+
+def consistent_cross_entropy(hidden: Array, logits: Callable[[Array], Array], targets: Array, real: Array, *,
+                             alpha: float, label_smoothing: float = 0.0, chunk: int = 4096) -> tuple[Array, Array]:
+    """The summed cross-entropy of two passes over the same batch, and how far their distributions are apart (R-Drop).
+
+        loss = sum over real (b, t) of  (CE_1 + CE_2) / 2 + alpha / 4 (KL(p_1 || p_2) + KL(p_2 || p_1))
+        p_i = softmax(logits(hidden[b, t, i]));  CE_i as in `cross_entropy`
+        KL(p_1 || p_2) + KL(p_2 || p_1) = sum_v (p_1[v] - p_2[v]) (log p_1[v] - log p_2[v])
+
+    Half of the paper's loss, so `alpha` means what it means there, and a token counts as much as in `cross_entropy`:
+    where both passes are the same, it is the same.
+
+    Args:
+      hidden: [B, T, 2, D] of both passes.
+      logits: [R, 2, D] -> [R, 2, V].
+      targets: int32 [B, T].
+      real: boolean [B, T]; False at padding.
+      alpha: at least 0.
+      label_smoothing: in [0, 1).
+      chunk: most rows of scores at a time; a position has two.
+
+    Returns:
+      The sum [] and the count [] of real targets, float32; both 0 if nothing is real.
+
+    Source: Liang et al. 2021, arXiv:2106.14448, section 2.2. Differs: half of it.
+    """
+    def add(total, part):
+        rows, answers, counted = part
+        scores = logits(rows)
+        losses = _losses(scores, jnp.broadcast_to(answers[:, None], scores.shape[:2]), label_smoothing)
+        logs = jax.nn.log_softmax(scores, axis=-1)
+        first, second = logs[:, 0], logs[:, 1]
+        apart = jnp.sum((jnp.exp(first) - jnp.exp(second)) * (first - second), axis=-1)
+        losses = jnp.mean(losses, axis=-1) + alpha / 4.0 * apart
+        return total + jnp.sum(jnp.where(counted, losses, 0.0)), None
+    return _over_chunks(add, hidden, targets, real, -(-chunk // 2)), jnp.sum(real).astype(jnp.float32)
 
 
 def right_answers(hidden: Array, logits: Callable[[Array], Array], targets: Array, real: Array, *,
@@ -53,6 +86,15 @@ def right_answers(hidden: Array, logits: Callable[[Array], Array], targets: Arra
     return _over_chunks(add, hidden, targets, real, chunk)
 
 
+def _losses(scores, answers, label_smoothing):
+    """The cross-entropy of each answer: scores [..., V] and int32 [...] -> [...]."""
+    losses = optax.softmax_cross_entropy_with_integer_labels(scores, answers)
+    if label_smoothing:
+        uniform = jax.nn.logsumexp(scores, axis=-1) - jnp.mean(scores, axis=-1)
+        losses = (1.0 - label_smoothing) * losses + label_smoothing * uniform
+    return losses
+
+
 def _over_chunks(add, hidden, targets, real, chunk):
     """Sums `add` over rows of [B x T], at most `chunk` at a time."""
     count = hidden.shape[0] * hidden.shape[1]
@@ -63,7 +105,7 @@ def _over_chunks(add, hidden, targets, real, chunk):
         rows = array.reshape(count, *tail)
         rows = jnp.pad(rows, ((0, chunks * size - count),) + ((0, 0),) * len(tail))
         return rows.reshape(chunks, size, *tail)
-    split = parts(hidden, hidden.shape[-1]), parts(targets), parts(real)
+    split = parts(hidden, *hidden.shape[2:]), parts(targets), parts(real)
     if chunks == 1:
         return add(jnp.zeros((), jnp.float32), jax.tree.map(lambda part: part[0], split))[0]
     return jax.lax.scan(jax.checkpoint(add), jnp.zeros((), jnp.float32), split)[0]

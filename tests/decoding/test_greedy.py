@@ -60,6 +60,26 @@ def test_each_sentence_stops_at_its_own_limit():
             np.testing.assert_allclose(result.scores[b, 0], score, rtol=1e-5)
 
 
+def test_outputs_with_a_prefix_go_on_from_it_and_the_others_are_the_same_bit_for_bit():
+    prefixes = np.int32([[5, 3, 5], [PAD, PAD, PAD], [4, PAD, PAD]])
+    for seed in SEEDS:
+        tables, (source, places) = toy.tables(seed), toy.a_source(seed=seed)
+        result = jax.tree.map(np.asarray, searching(with_weights=True)(tables, source, places, prefix=prefixes))
+        for b, size in enumerate(toy.LENGTHS):
+            prefix = tuple(prefixes[b][prefixes[b] != PAD].tolist())
+            tokens, score = toy.greedy(tables, source[b, :size], LENGTH, prefix)
+            assert tuple(result.tokens[b, 0, :result.lengths[b, 0]]) == tokens
+            assert tokens[:len(prefix)] == prefix
+            np.testing.assert_allclose(result.scores[b, 0], score, rtol=1e-5)
+        free = found(tables, source, places, with_weights=True)
+        jax.tree.map(lambda one, other: np.testing.assert_array_equal(one[1], other[1]), result, free)
+
+
+def test_a_prefix_that_leaves_no_room_for_the_end_is_refused():
+    with pytest.raises(UserError, match='a prefix may have 4 symbols and an output 4; a prefix must be shorter'):
+        greedy(toy.MODEL, toy.tables(0), *toy.a_source(), length=4, prefix=np.zeros((3, 4), np.int32))
+
+
 def test_the_types_are_those_of_the_record():
     result = searching(with_weights=True)(toy.tables(0), *toy.a_source())
     assert [str(array.dtype) for array in result] == ['int32', 'int32', 'float32', 'float32', 'bool', 'float32']
@@ -181,6 +201,14 @@ def test_the_length_penalty_is_that_of_equation_14():
     np.testing.assert_allclose(penalise(np.float32([-6, -6, -6]), np.int32([1, 7, 19]), 1.0), [-6, -3, -1.5])
     np.testing.assert_allclose(penalise(np.float32([-6, -6]), np.int32([7, 19]), 0.5), [-6 / 2**0.5, -3])
     np.testing.assert_array_equal(penalise(np.float32([-6, -7]), np.int32([7, 19]), 0.0), [-6, -7])
+
+
+def test_the_other_length_penalty_divides_by_a_power_of_the_length():
+    np.testing.assert_allclose(penalise(np.float32([-6, -6, -6]), np.int32([1, 4, 9]), 0.5, 'power'), [-6, -3, -2])
+    np.testing.assert_allclose(penalise(np.float32([-6, -6]), np.int32([2, 12]), 1.0, 'power'), [-3, -0.5])
+    np.testing.assert_array_equal(penalise(np.float32([-6, 0, -np.inf]), np.int32([7, 0, 0]), 0.0, 'power'),
+                                  [-6, 0, -np.inf])
+    np.testing.assert_array_equal(penalise(np.float32([0, -np.inf]), np.int32([0, 0]), 1.0, 'power'), [0, -np.inf])
 
 
 def test_scores_in_bfloat16_are_summed_in_float32():

@@ -21,13 +21,17 @@ SEEDS = range(3)
 
 
 @functools.cache
-def searching(beams, penalty, length=LENGTH, with_weights=False):
+def searching(beams, penalty, penalise_by='wu', coverage=0.0, length=LENGTH, with_weights=False):
     return jax.jit(functools.partial(beam, toy.MODEL, length=length, beams=beams, penalty=penalty,
-                                     with_weights=with_weights))
+                                     penalise_by=penalise_by, coverage=coverage, with_weights=with_weights))
 
 
-def found(tables, source, places, **options):
-    return jax.tree.map(np.asarray, searching(**options)(tables, source, places))
+def found(tables, source, places, *, prefix=None, **options):
+    return jax.tree.map(np.asarray, searching(**options)(tables, source, places, prefix=prefix))
+
+
+def ranking(penalty, penalise_by='wu', coverage=0.0):
+    return {'penalty': penalty, 'penalise_by': penalise_by, 'coverage': coverage}
 
 
 def reluctant(seed):
@@ -60,24 +64,43 @@ def assert_hypotheses_are(result, b, expected):
     assert not np.any(result.finished[b, rest])
 
 
-@pytest.mark.parametrize('penalty', [0.0, 0.6, 1.0, 2.0])
-def test_with_enough_beams_the_outputs_are_the_best_of_all_there_are(penalty):
+RANKINGS = [(0.0,), (0.6,), (2.0,), (1.0, 'power'), (0.6, 'power', 0.5), (0.0, 'wu', 2.0)]
+
+
+@pytest.mark.parametrize('by', RANKINGS)
+def test_with_enough_beams_the_outputs_are_the_best_of_all_there_are(by):
     tables, (source, places) = toy.tables(0), toy.a_source()
-    result = found(tables, source, places, beams=ENOUGH, penalty=penalty, length=SHORT)
+    result = found(tables, source, places, beams=ENOUGH, length=SHORT, **ranking(*by))
     for b, size in enumerate(toy.LENGTHS):
-        every = toy.exhaustive(tables, source[b, :size], SHORT, penalty)
+        every = toy.exhaustive(tables, source[b, :size], SHORT, *by)
         assert len(every) == 121  # 1 + 3 + 9 + 27 that end, 81 that do not
         assert_hypotheses_are(result, b, every[:ENOUGH])
 
 
-@pytest.mark.parametrize('penalty', [0.0, 0.6, 2.0])
-@pytest.mark.parametrize('beams', [1, 2, 5])
-def test_with_few_beams_the_outputs_are_those_of_a_search_that_never_stops_early(beams, penalty):
+@pytest.mark.parametrize(('beams', 'by'), [
+    *((beams, by) for beams in (1, 2, 5) for by in [(0.0,), (0.6,), (2.0,)]),
+    (1, (1.0, 'power', 0.3)), (5, (1.0, 'power')), (5, (0.4, 'power', 0.5)), (5, (0.0, 'wu', 2.0))])
+def test_with_few_beams_the_outputs_are_those_of_a_search_that_never_stops_early(beams, by):
     for seed in SEEDS:
         tables, (source, places) = reluctant(seed), toy.a_source(seed=seed)
-        result = found(tables, source, places, beams=beams, penalty=penalty)
+        result = found(tables, source, places, beams=beams, **ranking(*by))
         for b, size in enumerate(toy.LENGTHS):
-            assert_hypotheses_are(result, b, toy.beam(tables, source[b, :size], LENGTH, beams, penalty))
+            assert_hypotheses_are(result, b, toy.beam(tables, source[b, :size], LENGTH, beams, *by))
+
+
+def test_penalties_change_which_output_is_the_best_and_no_score():
+    """Of all outputs there are: the same ones, with the same scores, in other orders."""
+    tables, (source, places) = toy.tables(0), toy.a_source()
+    orders, scores = set(), []
+    for by in RANKINGS[0], RANKINGS[2], RANKINGS[3], RANKINGS[5]:
+        result = found(tables, source, places, beams=ENOUGH, length=SHORT, **ranking(*by))
+        ended = result.finished[0]
+        rows = [(tuple(tokens), score) for tokens, score in zip(result.tokens[0, ended].tolist(),
+                                                                result.scores[0, ended], strict=True)]
+        orders.add(tuple(tokens for tokens, _ in rows))
+        scores.append(dict(rows))
+    assert len(orders) == 4
+    assert all(other == scores[0] for other in scores)
 
 
 @pytest.mark.parametrize('penalty', [0.0, 0.6, 2.0])
@@ -119,12 +142,12 @@ def test_one_beam_is_greedy_search_and_never_ranks_lower_with_a_penalty(change):
         assert np.all((penalised.penalised >= least - 1e-5) | ~expected.finished)
 
 
-@pytest.mark.parametrize('penalty', [0.0, 1.0])
-def test_stopping_early_changes_nothing_that_is_returned(penalty, monkeypatch):
+@pytest.mark.parametrize('by', [(0.0,), (1.0,), (1.0, 'power'), (0.6, 'wu', 0.3)])
+def test_stopping_early_changes_nothing_that_is_returned(by, monkeypatch):
     tables, (source, places) = toy.tables(2), toy.a_source(seed=2)
-    early = found(tables, source, places, beams=3, penalty=penalty, with_weights=True)
-    monkeypatch.setattr(beam_search, 'settled', lambda live, finished, length, penalty: jnp.zeros(len(live), bool))
-    never = jax.jit(functools.partial(beam, toy.MODEL, length=LENGTH, beams=3, penalty=penalty, with_weights=True))
+    early = found(tables, source, places, beams=3, with_weights=True, **ranking(*by))
+    monkeypatch.setattr(beam_search, 'settled', lambda live, *_: jnp.zeros(len(live), bool))
+    never = jax.jit(functools.partial(beam, toy.MODEL, length=LENGTH, beams=3, with_weights=True, **ranking(*by)))
     jax.tree.map(np.testing.assert_array_equal, early, jax.tree.map(np.asarray, never(tables, source, places)))
 
 
@@ -137,7 +160,7 @@ def test_the_loop_stops_when_no_sentence_can_improve(lengths, monkeypatch):
     tables['positions'][5:] = np.nan
     jax.tree.map(np.testing.assert_array_equal, found(tables, source, places, beams=2, penalty=0.6), expected)
     assert np.all(np.isfinite(expected.scores[:, 0]))
-    monkeypatch.setattr(beam_search, 'settled', lambda live, finished, length, penalty: jnp.zeros(len(live), bool))
+    monkeypatch.setattr(beam_search, 'settled', lambda live, *_: jnp.zeros(len(live), bool))
     never = jax.jit(functools.partial(beam, toy.MODEL, length=LENGTH, beams=2, penalty=0.6))(tables, source, places)
     assert np.any(np.isnan(never.scores))
 
@@ -146,6 +169,7 @@ def test_the_bound_is_the_score_of_the_best_live_hypothesis_at_the_largest_lengt
     live, finished = np.float32([[-9.0, -6.0]] * 4), np.float32([[-1, -2.9], [-1, -3.0], [-1, -3.1], [-1, -np.inf]])
     np.testing.assert_array_equal(beam_search.settled(live, finished, 7, 1.0), [True, True, False, False])
     np.testing.assert_array_equal(beam_search.settled(live, finished, 7, 0.0), [True, True, True, False])
+    np.testing.assert_array_equal(beam_search.settled(live, finished, 2, 1.0, 'power'), [True, True, False, False])
 
 
 @pytest.mark.parametrize('penalty', [0.0, 1.0])
@@ -156,6 +180,9 @@ def test_the_score_of_a_hypothesis_is_its_forced_score(penalty):
         tables, (source, places) = reluctant(seed), toy.a_source(seed=seed)
         result = found(tables, source, places, beams=5, penalty=penalty)
         assert np.all(np.isfinite(result.scores))
+        for b in range(len(source)):
+            assert len({tuple(row) for row in result.tokens[b].tolist()}) == 5
+            assert np.all(np.diff(result.penalised[b, result.finished[b]]) <= 0)
         batch = every_pair(source, places, result)
         np.testing.assert_allclose(result.scores.reshape(-1), forced(tables, batch), rtol=1e-5)
 
@@ -243,9 +270,48 @@ def test_weights_are_carried_only_when_they_are_asked_for():
         assert (stored in str(program)) == with_weights
 
 
-def test_weights_that_a_model_has_not_are_refused():
+def test_what_was_read_is_summed_only_for_a_coverage_penalty():
+    for coverage in (0.0, 0.5):
+        program = jax.make_jaxpr(searching(3, 0.6, coverage=coverage))(toy.tables(0), *toy.a_source())
+        loop = next(equation for equation in program.eqns[0].params['jaxpr'].eqns if equation.primitive.name == 'while')
+        summed = (3 * len(toy.LENGTHS), toy.S) in [variable.aval.shape for variable in loop.outvars]
+        assert summed == bool(coverage)
+
+
+def test_the_coverage_penalty_is_that_of_equation_14_and_finite_where_nothing_was_read():
+    totals = np.float32([[[0.5, 3.0, 0.25, 0.0], [1.0, 0.1, 2.0, 7.0]], [[0.2, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]])
+    result = beam_search.coverage_penalty(totals, toy.places([3, 1], 4), 0.4)
+    np.testing.assert_allclose(result[0], [0.4 * np.log(0.5 * 0.25), 0.4 * np.log(0.1)], rtol=1e-6)
+    np.testing.assert_allclose(result[1], [0.4 * np.log(0.2), 0.4 * np.log(2.0**-126)], rtol=1e-6)
+
+
+@pytest.mark.parametrize('option', [{'with_weights': True}, {'coverage': 0.1}])
+def test_weights_that_a_model_has_not_are_refused(option):
     with pytest.raises(UserError, match='the model returns no weights'):
-        beam(toy.Toy(explicit=False), toy.tables(0), *toy.a_source(), length=3, beams=2, penalty=0.0, with_weights=True)
+        beam(toy.Toy(explicit=False), toy.tables(0), *toy.a_source(), length=3, beams=2, penalty=0.0, **option)
+
+
+def test_weights_over_something_else_than_the_source_are_refused():
+    with pytest.raises(UserError, match='over the 5 positions of the source, and those of this model are over 1'):
+        beam_search.require_source_positions(jax.ShapeDtypeStruct((3, 2, 1), np.float32), toy.a_source()[1])
+
+
+PREFIXES = np.int32([[5, 3, 5], [PAD, PAD, PAD], [4, PAD, PAD]])
+
+
+@pytest.mark.parametrize(('beams', 'by'), [(1, (0.0,)), (4, (1.0, 'power', 0.5))])
+def test_outputs_with_a_prefix_are_those_of_a_search_that_can_write_nothing_else_there(beams, by):
+    """And a sentence that has none gets what it gets without prefixes, bit for bit."""
+    for seed in SEEDS:
+        tables, (source, places) = reluctant(seed), toy.a_source(seed=seed)
+        result = found(tables, source, places, beams=beams, prefix=PREFIXES, **ranking(*by))
+        for b, size in enumerate(toy.LENGTHS):
+            prefix = tuple(PREFIXES[b][PREFIXES[b] != PAD].tolist())
+            assert_hypotheses_are(result, b, toy.beam(tables, source[b, :size], LENGTH, beams, *by, prefix=prefix))
+            assert np.all(result.tokens[b, :, :len(prefix)] == prefix)
+        free = found(tables, source, places, beams=beams, **ranking(*by))
+        jax.tree.map(lambda one, other: np.testing.assert_array_equal(one[1], other[1]), result, free)
+        assert not np.array_equal(result.tokens, free.tokens)
 
 
 @pytest.mark.parametrize(('options', 'message'), [
@@ -254,7 +320,10 @@ def test_weights_that_a_model_has_not_are_refused():
     ({'beams': 2.0}, 'beams is 2.0; it must be a positive integer'),
     ({'penalty': -0.5}, 'the length penalty is -0.5; it must be a finite number, 0 or more'),
     ({'penalty': float('nan')}, 'the length penalty is nan'),
-    ({'penalty': float('inf')}, 'the length penalty is inf')])
+    ({'penalty': float('inf')}, 'the length penalty is inf'),
+    ({'penalise_by': 'pwer'}, "unknown length penalty 'pwer'. Did you mean 'power'. Known: wu, power"),
+    ({'coverage': -1.0}, 'the coverage penalty is -1.0; it must be a finite number, 0 or more'),
+    ({'prefix': PREFIXES}, 'a prefix may have 3 symbols and an output 3; a prefix must be shorter than its output')])
 def test_numbers_that_mean_nothing_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         beam(toy.MODEL, toy.tables(0), *toy.a_source(), **({'length': 3, 'beams': 2, 'penalty': 0.0} | options))

@@ -19,6 +19,7 @@ from research.text.vocabulary import BEGIN, END, PAD
 
 V, SOURCE, S, N, STATES, LONGEST = 6, 11, 5, 2, 7, 13
 WRITABLE = [symbol for symbol in range(V) if symbol not in (PAD, BEGIN)]
+CAN_BE_WRITTEN = np.isin(np.arange(V), WRITABLE)
 LENGTHS = [5, 3, 1]
 SHAPES = {'sources': (SOURCE, V), 'transitions': (V, V), 'positions': (LONGEST, V), 'histories': (STATES, V),
           'pointers': (N, STATES, SOURCE)}
@@ -108,7 +109,13 @@ def forced_weights(tables, batch):
 # ------------------------------------------------------------------------------------------ float64, prefix by prefix
 
 def gains(tables, source, prefix):
-    """log p of each next symbol [V], -inf for those that are never written; source: a list of real symbols."""
+    """log p of each next symbol [V], -inf for those that are never written; source: a list of real symbols.
+
+    A list of tables is an ensemble.
+    """
+    if isinstance(tables, list):
+        return np.log(np.mean([np.exp(gains(one, source, prefix)) for one in tables], axis=0), where=CAN_BE_WRITTEN,
+                      out=np.full(V, -np.inf))
     tables = {name: np.float64(table) for name, table in tables.items()}
     state = 0
     for symbol in (BEGIN, *prefix):
@@ -129,36 +136,81 @@ def wu(score, length, penalty):
     return score / ((5 + length) / 6) ** penalty
 
 
-def greedy(tables, source, length):
+def power(score, length, penalty):
+    return score / length ** penalty
+
+
+PENALISE = {'wu': wu, 'power': power}
+
+
+def unread(tables, source, tokens):
+    """The sum over the source of log(min(what these symbols read of a position, the mean over the heads, 1))."""
+    pointers, state, read = np.float64(tables['pointers']), 0, 0.0
+    for symbol in (BEGIN, *tokens[:-1]):
+        state = (3 * state + symbol) % STATES
+        weights = np.exp(pointers[:, state][:, source])
+        read = read + np.mean(weights / weights.sum(axis=1, keepdims=True), axis=0)
+    return np.sum(np.log(np.minimum(read, 1)))
+
+
+def follow(gains, prefix, position):
+    """The same row, -inf for all but the symbol that the prefix has at this position."""
+    given = (prefix[position],) if position < len(prefix) else range(V)
+    return np.where(np.isin(np.arange(V), given), gains, -np.inf)
+
+
+def greedy(tables, source, length, prefix=()):
     """(symbols, score)"""
     tokens, score = (), 0.0
     while len(tokens) < length and tokens[-1:] != (END,):
-        gain = gains(tables, source, tokens)
+        gain = follow(gains(tables, source, tokens), prefix, len(tokens))
         tokens, score = (*tokens, int(np.argmax(gain))), score + gain.max()
     return tokens, score
 
 
-def in_order(hypotheses, penalty):
+def in_order(tables, source, hypotheses, penalty, penalise_by='wu', coverage=0.0):
     """Of {symbols: score}: [(symbols, score, penalised)], those that end first, each sort by penalised score."""
-    rows = [(tokens, score, wu(score, len(tokens), penalty)) for tokens, score in hypotheses.items()]
+    rows = [(tokens, score, PENALISE[penalise_by](score, len(tokens), penalty)
+             + (coverage and coverage * unread(tables, source, tokens))) for tokens, score in hypotheses.items()]
     return sorted(rows, key=lambda row: (row[0][-1] != END, -row[2]))
 
 
-def exhaustive(tables, source, length, penalty):
-    """Every output there is, best first."""
+def outputs(length):
+    """Every output there is: those that end, and those of the full length that do not."""
     words = [symbol for symbol in WRITABLE if symbol != END]
-    every = {(*prefix, END): None for size in range(length) for prefix in itertools.product(words, repeat=size)}
-    every |= dict.fromkeys(itertools.product(words, repeat=length))
-    return in_order({tokens: total(tables, source, tokens) for tokens in every}, penalty)
+    yield from ((*prefix, END) for size in range(length) for prefix in itertools.product(words, repeat=size))
+    yield from itertools.product(words, repeat=length)
 
 
-def beam(tables, source, length, beams, penalty):
+def exhaustive(tables, source, length, *ranking):
+    """Every output there is, best first."""
+    return in_order(tables, source, {tokens: total(tables, source, tokens) for tokens in outputs(length)}, *ranking)
+
+
+def beam(tables, source, length, beams, *ranking, prefix=()):
     """Beam search to the full length, without any early stop: the best `beams` outputs, best first."""
     live, finished = {(): 0.0}, {}
-    for _ in range(length):
+    for position in range(length):
         extensions = {(*tokens, symbol): score + gain for tokens, score in live.items()
-                      for symbol, gain in enumerate(gains(tables, source, tokens)) if gain > -np.inf}
+                      for symbol, gain in enumerate(follow(gains(tables, source, tokens), prefix, position))
+                      if gain > -np.inf}
         order = sorted(extensions, key=extensions.get, reverse=True)
         finished |= {tokens: extensions[tokens] for tokens in order[:beams] if tokens[-1] == END}
         live = {tokens: extensions[tokens] for tokens in [row for row in order if row[-1] != END][:beams]}
-    return in_order(finished | live, penalty)[:beams]
+    return in_order(tables, source, finished | live, *ranking)[:beams]
+
+
+def drawn(gains, temperature, top_k, top_p):
+    """The probabilities [V] that the next symbol is drawn with: the k best of all, then their nucleus."""
+    p = np.where(np.isneginf(gains), 0, np.exp((gains - gains.max()) / temperature))
+    order = np.argsort(-p, kind='stable')[:top_k]
+    p = np.where(np.isin(np.arange(V), order), p, 0) / sum(p[order])
+    size = next(size for size in range(1, V + 1) if size == len(order) or sum(p[order[:size]]) >= top_p)
+    p = np.where(np.isin(np.arange(V), order[:size]), p, 0)
+    return p / p.sum()
+
+
+def frequencies(tables, source, length, temperature=1.0, top_k=None, top_p=1.0):
+    """{output: the probability that it is drawn}, of every output there is."""
+    return {tokens: np.prod([drawn(gains(tables, source, tokens[:t]), temperature, top_k, top_p)[symbol]
+                             for t, symbol in enumerate(tokens)]) for tokens in outputs(length)}

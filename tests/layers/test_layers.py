@@ -1,13 +1,16 @@
 """The parts that models share, against float64 NumPy and by what they promise."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from research.errors import UserError
 from research.layers.dropout import dropout, split
 from research.layers.embedding import Embedding, Projection
-from research.layers.feed_forward import FeedForward
+from research.layers.feed_forward import ACTIVATIONS, FeedForward
 from research.layers.residual import Residual
 
 B, S, D, F, V = 3, 5, 7, 11, 13
@@ -67,6 +70,41 @@ def test_feed_forward_is_the_formula_and_counts_its_products():
     np.testing.assert_allclose(network.apply(params, INPUTS), hidden @ outer['kernel'] + outer['bias'], rtol=1e-5,
                                atol=1e-6)
     assert network.flops() == 2 * D * F + 2 * F * D
+
+
+@pytest.mark.parametrize('activation', ACTIVATIONS)
+def test_each_activation_is_its_formula_and_only_gated_ones_have_a_third_matrix(activation):
+    network = FeedForward(D, F, activation=activation)
+    params = jax.tree.map(lambda leaf: RANDOM.normal(size=leaf.shape).astype(np.float32),
+                          network.init(jax.random.key(0), INPUTS)['params'])
+    x, gated = INPUTS.astype(np.float64), activation in ('reglu', 'geglu', 'swiglu')
+    assert ('gate' in params) == gated
+    inner, gate, outer = (in_float64(params, name) for name in ('inner', 'gate', 'outer'))
+    before = x @ inner['kernel'] + inner['bias']
+    normal = (1 + np.vectorize(math.erf)(before / math.sqrt(2))) / 2
+    tanh = np.tanh(math.sqrt(2 / math.pi) * (before + 0.044715 * before**3))
+    hidden = {'relu': before * (before > 0), 'gelu': before * normal, 'swish': before / (1 + np.exp(-before)),
+              'gelu_tanh': before * (1 + tanh) / 2}
+    hidden |= {'reglu': hidden['relu'], 'geglu': hidden['gelu'], 'swiglu': hidden['swish']}
+    hidden = hidden[activation] * (x @ gate['kernel'] + gate['bias'] if gated else 1)
+    np.testing.assert_allclose(network.apply({'params': params}, INPUTS), hidden @ outer['kernel'] + outer['bias'],
+                               rtol=1e-4, atol=1e-4)
+    assert network.flops() == (3 if gated else 2) * 2 * D * F
+
+
+def in_float64(params, name):
+    return {key: np.asarray(array, np.float64) for key, array in params[name].items()} if name in params else None
+
+
+def test_an_unknown_activation_is_refused():
+    with pytest.raises(UserError, match="activation is 'silu'; it must be one of relu, gelu, gelu_tanh, swish, reglu"):
+        FeedForward(D, F, activation='silu').init(jax.random.key(0), INPUTS)
+
+
+def test_an_embedding_that_is_not_scaled_gives_its_rows():
+    embedding, tokens = Embedding(V, D, scaled=False), np.array([[0, 12], [5, 5]], np.int32)
+    params = embedding.init(jax.random.key(0), tokens)
+    np.testing.assert_array_equal(embedding.apply(params, tokens), np.asarray(params['params']['table'])[tokens])
 
 
 @pytest.mark.parametrize('norm', ['pre', 'post'])

@@ -4,6 +4,8 @@ What attentions and cells compute is taken from their own oracles; here stands w
 the model's config, `params` its parameters as nested dicts of float64 arrays.
 """
 
+import math
+
 import numpy as np
 
 from research.attention.registry import VARIANTS
@@ -27,7 +29,8 @@ def decode(config, params, batch):
         source, places = summary[:, None], Places(segment, 0 * segment)
     hidden, weights = write(config.decoder, params['decoder'], batch.inputs, batch.target_places, source, places,
                             summary, finals)
-    return hidden, hidden @ scoring_table(config.decoder, params['decoder']), weights
+    scores = hidden @ scoring_table(config.decoder, params['decoder'])
+    return hidden, scores + params['decoder'].get('scores_bias', 0), weights
 
 
 def scoring_table(part, params):
@@ -37,9 +40,9 @@ def scoring_table(part, params):
     return params['softmax']['kernel']
 
 
-def embed(params, tokens):
+def embed(params, tokens, scaled=True):
     table = params['embedding']['table']
-    return table[tokens] * np.sqrt(table.shape[1])
+    return table[tokens] * (np.sqrt(table.shape[1]) if scaled else 1)
 
 
 def read(part, params, query, source, query_places, source_places, role='cross', causal=False, layer=0):
@@ -146,20 +149,35 @@ def recurrent_decoder(part, params, inputs, places, source, source_places, summa
 
 # ---------------------------------------------------------------------------------------------------------- transformer
 
-def normalise(params, x):
-    centred = x - x.mean(axis=-1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-6) * params['scale'] + params['bias']
+# What each of the activations makes of a number; a gated one multiplies that with what a third matrix makes of x.
+normal = np.vectorize(lambda x: x * 0.5 * (1 + math.erf(x / math.sqrt(2))))
+ACTIVATIONS = {'relu': lambda x: np.maximum(x, 0), 'gelu': normal, 'swish': lambda x: x / (1 + np.exp(-x)),
+               'gelu_tanh': lambda x: x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))}
+ACTIVATIONS |= {'reglu': ACTIVATIONS['relu'], 'geglu': ACTIVATIONS['gelu'], 'swiglu': ACTIVATIONS['swish']}
+
+
+def transform(part, params, x):
+    inner, outer = params['inner'], params['outer']
+    hidden = ACTIVATIONS[part.get('activation', 'relu')](x @ inner['kernel'] + inner['bias'])
+    if 'gate' in params:
+        hidden = hidden * (x @ params['gate']['kernel'] + params['gate']['bias'])
+    return hidden @ outer['kernel'] + outer['bias']
+
+
+def normalise(part, params, x):
+    centred, epsilon = x - x.mean(axis=-1, keepdims=True), part.get('epsilon', 1e-6)
+    return centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + epsilon) * params['scale'] + params['bias']
 
 
 def around(part, params, x, sublayer):
     """A residual connection around a sublayer, its norm inside (pre) or outside (post)."""
     if part.norm == 'pre':
-        return x + sublayer(normalise(params['layer_norm'], x))
-    return normalise(params['layer_norm'], x + sublayer(x))
+        return x + sublayer(normalise(part, params['layer_norm'], x))
+    return normalise(part, params['layer_norm'], x + sublayer(x))
 
 
 def enter(part, params, tokens, places, begin):
-    vectors = embed(params, tokens)
+    vectors = embed(params, tokens, part.get('scale_embeddings', True))
     for b, t in np.ndindex(tokens.shape):
         p = places.position[b, t]
         if begin is not None and p == 0:
@@ -168,6 +186,10 @@ def enter(part, params, tokens, places, begin):
             if part.position == 'sinusoidal':
                 angle = p / 10000.0 ** (2 * (d // 2) / part.features)
                 vectors[b, t, d] += np.cos(angle) if d % 2 else np.sin(angle)
+            elif part.position == 'sinusoidal_concatenated':
+                half = part.features // 2
+                angle = p / 10000.0 ** (2 * (d % half) / part.features)
+                vectors[b, t, d] += np.sin(angle) if d < half else np.cos(angle)
             elif part.position == 'learned':
                 vectors[b, t, d] += params['positions'][p, d]
     return vectors
@@ -184,9 +206,7 @@ def transformer_layer(part, params, x, places, causal, reading=None, layer=0):
             context, weights = reading(params.get('reading', {}), y)
             return context
         x = around(part, params['reading_residual'], x, keep)
-    inner, outer = params['network']['inner'], params['network']['outer']
-    x = around(part, params['network_residual'], x, lambda y: np.maximum(
-        y @ inner['kernel'] + inner['bias'], 0) @ outer['kernel'] + outer['bias'])
+    x = around(part, params['network_residual'], x, lambda y: transform(part, params['network'], y))
     return x, weights
 
 
@@ -195,7 +215,7 @@ def layers(part, params, tokens, places, causal):
     x = enter(part, params['entrance'], tokens, places, None)
     for layer in range(part.layers):
         x, _ = transformer_layer(part, params[f'stack_{layer}'], x, places, causal, layer=layer)
-    return normalise(params['last_norm'], x) if part.norm == 'pre' else x
+    return normalise(part, params['last_norm'], x) if part.norm == 'pre' else x
 
 
 def transformer_encoder(part, params, source, places):
@@ -217,5 +237,5 @@ def transformer_decoder(part, params, inputs, places, source, source_places, sum
         x, weights = transformer_layer(part, params[f'stack_{layer}'], x, places, True, reading, layer)
         found.append(weights)
     if part.norm == 'pre':
-        x = normalise(params['last_norm'], x)
+        x = normalise(part, params['last_norm'], x)
     return x, None if found[0] is None else np.concatenate(found, axis=1)

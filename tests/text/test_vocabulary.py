@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from research.errors import UserError
-from research.text.vocabulary import BEGIN, END, PAD, UNITS, UNKNOWN, UNKNOWN_SIGN, Vocabulary
+from research.text.vocabulary import BEGIN, END, PAD, UNITS, UNKNOWN, UNKNOWN_SIGN, Characters, Vocabulary, Words
 
 WORDS = st.text(st.characters(exclude_categories=['Cs'], exclude_characters=' '), min_size=1)
 LINES = st.lists(st.lists(WORDS, min_size=1, max_size=7).map(' '.join), min_size=1, max_size=5)
+TEXT = st.text(st.characters(exclude_categories=['Cs']))
+TABLES = ('characters', 'words')
 
 
 def test_special_symbols_come_first_and_padding_is_zero():
@@ -62,7 +64,7 @@ def test_words_are_what_stands_between_spaces_and_only_spaces():
     assert vocabulary.decode(vocabulary.encode(' c\td   a\u00a0b')) == 'c\td a\u00a0b'
 
 
-@pytest.mark.parametrize('unit', UNITS)
+@pytest.mark.parametrize('unit', TABLES)
 @pytest.mark.parametrize('sign', ['<s>', '</s>', '<pad>', '<unk>', 'PAD', UNKNOWN_SIGN, '0'])
 def test_text_that_looks_like_a_special_symbol_is_text(unit, sign):
     line = f'{sign} a {sign}'
@@ -74,7 +76,7 @@ def test_text_that_looks_like_a_special_symbol_is_text(unit, sign):
     assert set(unseen[:-1].tolist()) == {UNKNOWN}
 
 
-@given(LINES, st.sampled_from(UNITS))
+@given(LINES, st.sampled_from(TABLES))
 def test_a_line_that_was_built_from_comes_back(lines, unit):
     vocabulary = Vocabulary.build(lines, unit)
     for line in lines:
@@ -84,7 +86,7 @@ def test_a_line_that_was_built_from_comes_back(lines, unit):
         assert vocabulary.decode(ids) == line
 
 
-@given(LINES, st.text(st.characters(exclude_categories=['Cs'])), st.sampled_from(UNITS))
+@given(LINES, TEXT, st.sampled_from(TABLES))
 def test_any_line_becomes_as_many_ids_as_it_has_symbols_and_one(lines, other, unit):
     vocabulary = Vocabulary.build(lines, unit)
     count = len(other) if unit == 'characters' else sum(word != '' for word in other.split(' '))
@@ -94,13 +96,23 @@ def test_any_line_becomes_as_many_ids_as_it_has_symbols_and_one(lines, other, un
     assert (ids < len(vocabulary)).all()
 
 
-@given(LINES, st.sampled_from(UNITS))
+@given(LINES, st.sampled_from(TABLES))
 def test_json_brings_the_same_vocabulary_back(lines, unit):
     vocabulary = Vocabulary.build(lines, unit)
     again = Vocabulary.from_json(vocabulary.to_json())
     assert (again.unit, len(again), again.hash) == (unit, len(vocabulary), vocabulary.hash)
     for line in lines:
         np.testing.assert_array_equal(again.encode(line), vocabulary.encode(line))
+
+
+@pytest.mark.parametrize(('vocabulary', 'text'), [
+    (Words(['b', 'é"']), '{\n"unit": "words",\n"symbols": [\n"b",\n"é\\""\n]\n}\n'),
+    (Characters([' ', '▁']), '{\n"unit": "characters",\n"symbols": [\n" ",\n"▁"\n]\n}\n'),
+    (Vocabulary.build([], 'bytes'), '{\n"unit": "bytes"\n}\n'),
+], ids=lambda part: getattr(part, 'unit', ''))
+def test_json_is_what_runs_of_old_have_kept(vocabulary, text):
+    assert vocabulary.to_json() == text
+    assert Vocabulary.from_json(text).to_json() == text
 
 
 def test_json_can_be_read_by_people():
@@ -135,11 +147,10 @@ def test_a_line_is_written_as_its_ids_would_be():
     assert words.written(' x  b') == 'x b'  # unknown words stay as they are written
 
 
-
 def test_the_hash_follows_unit_symbols_and_their_order():
-    hashes = [Vocabulary(*parts).hash for parts in (
-        ('words', ['a', 'b']), ('words', ['b', 'a']), ('words', ['a']), ('words', ['a', 'c']), ('words', ['ab']),
-        ('characters', ['a', 'b']))]
+    hashes = [vocabulary.hash for vocabulary in (
+        Words(['a', 'b']), Words(['b', 'a']), Words(['a']), Words(['a', 'c']), Words(['ab']), Characters(['a', 'b']),
+        Vocabulary.build([], 'bytes'))]
     assert len(set(hashes)) == len(hashes)
     assert all(len(digits) == 64 and int(digits, 16) >= 0 for digits in hashes)
 
@@ -152,8 +163,38 @@ def test_the_hash_is_the_same_in_another_process():
 
 
 def test_an_unknown_unit_is_refused_with_those_there_are():
-    with pytest.raises(UserError, match=r"'bytes'.*characters, words"):
-        Vocabulary.build(['a'], 'bytes')
+    with pytest.raises(UserError, match=rf"'syllables'.*{', '.join(UNITS)}"):
+        Vocabulary.build(['a'], 'syllables')
+
+
+@given(TEXT)
+def test_bytes_are_those_of_utf_8_and_bring_every_line_back(line):
+    vocabulary = Vocabulary.build([], 'bytes')
+    ids = vocabulary.encode(line)
+    assert ids.dtype == np.int32
+    assert ids.tolist() == [*(byte + 4 for byte in line.encode('utf-8')), END]
+    assert vocabulary.decode(ids) == vocabulary.written(line) == line
+    assert vocabulary.unknown(line) == []
+
+
+def test_bytes_are_always_all_of_them():
+    for size in (None, 260, 8000):
+        assert len(Vocabulary.build(['a'], 'bytes', size)) == 260
+    with pytest.raises(UserError, match=r'size 259 .* at least 260'):
+        Vocabulary.build(['a'], 'bytes', 259)
+    again = Vocabulary.from_json(Vocabulary.build(['a'], 'bytes').to_json())
+    assert (again.unit, again.encode('ä').tolist()) == ('bytes', [0xc3 + 4, 0xa4 + 4, END])
+
+
+def test_bytes_are_shown_as_ascii_or_by_number_and_broken_ones_are_replaced():
+    vocabulary = Vocabulary.build(['a'], 'bytes')
+    shown = ['a', ' ', '~', '<0xC3>', '<0xA4>', '<0x09>', '<0x7F>']
+    assert vocabulary.symbols(vocabulary.encode('a ~ä\t\x7f')) == shown
+    broken = [BEGIN, 0xc3 + 4, ord('b') + 4, UNKNOWN, 0xc3 + 4, PAD, 0xa4 + 4, 0xff + 4, END, ord('a') + 4]
+    assert vocabulary.decode(broken) == f'\ufffdb{UNKNOWN_SIGN}ä\ufffd'
+    assert vocabulary.symbols([UNKNOWN, END]) == [UNKNOWN_SIGN]
+    with pytest.raises(ValueError, match='Id 260 '):
+        vocabulary.decode([260])
 
 
 def test_text_without_a_symbol_is_refused():
@@ -172,6 +213,8 @@ GOOD = json.loads(Vocabulary.build(['b b a'], 'words').to_json())
     json.dumps(GOOD | {'symbols': ['a', 5]}), json.dumps(GOOD | {'symbols': ['a', ['b']]}),
     json.dumps(GOOD | {'symbols': ['a', '']}), json.dumps(GOOD | {'symbols': ['a', 'b c']}),
     json.dumps(GOOD | {'symbols': ['a', '\ud800']}), json.dumps({'unit': 'characters', 'symbols': ['a', 'bc']}),
+    json.dumps(GOOD | {'unit': 'bytes'}), json.dumps(GOOD | {'unit': 'bpe'}), json.dumps({'unit': 'unigram'}),
+    json.dumps({'unit': 'words', 'model': ''}),
 ])
 def test_a_damaged_vocabulary_is_refused_in_one_line(text):
     with pytest.raises(UserError) as caught:

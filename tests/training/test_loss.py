@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.training.loss import cross_entropy
+from research.training.loss import consistent_cross_entropy, cross_entropy
 
 B, T, D, V = 3, 5, 7, 11
 
@@ -75,3 +75,85 @@ def test_nothing_real_is_a_loss_of_zero_with_a_gradient_of_zero():
         lambda table: cross_entropy(hidden, lambda rows: rows @ table, targets, nothing)[0])(jnp.asarray(table))
     assert value == 0
     assert not np.any(gradient)
+
+
+# --------------------------------------------------------------------------------------------------- two passes at once
+
+ALPHA = 3.0
+
+
+def two_passes_by_formula(hidden, table, targets, real, smoothing):
+    """Float64, one position after the other: half of R-Drop's loss, whose own formula this is."""
+    total = 0.0
+    for b in range(B):
+        for t in range(T):
+            if real[b, t]:
+                scores = hidden[b, t].astype(np.float64) @ table.astype(np.float64)
+                logs = scores - np.log(np.sum(np.exp(scores), axis=-1, keepdims=True))
+                wanted = np.full(V, smoothing / V)
+                wanted[targets[b, t]] += 1 - smoothing
+                there, back = (np.sum(np.exp(logs[i]) * (logs[i] - logs[1 - i])) for i in (0, 1))
+                total += (-np.sum(wanted * logs[0]) - np.sum(wanted * logs[1]) + ALPHA * (there + back) / 2) / 2
+    return total, np.sum(real)
+
+
+def two_passes_case():
+    hidden, table, targets, real = case()
+    other = hidden + np.random.default_rng(5).normal(size=hidden.shape).astype(np.float32)
+    return np.stack([hidden, other], axis=2), table, targets, real
+
+
+@pytest.mark.parametrize(('smoothing', 'chunk'), [(0.0, 1000), (0.1, 8), (0.0, 1)])
+def test_two_passes_are_the_formula_however_the_rows_are_cut(smoothing, chunk):
+    hidden, table, targets, real = two_passes_case()
+    most = []
+
+    @jax.jit
+    def value_and_gradient(hidden, table):
+        def loss(hidden, table):
+            def scores(rows):
+                most.append(rows.shape[0] * rows.shape[1])
+                return rows @ table
+            return consistent_cross_entropy(hidden, scores, targets, real, alpha=ALPHA, label_smoothing=smoothing,
+                                            chunk=chunk)
+        return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(hidden, table)
+    (total, count), gradient = value_and_gradient(hidden, table)
+    expected = two_passes_by_formula(hidden, table, targets, real, smoothing)
+    np.testing.assert_allclose([total, count], expected, rtol=2e-6)
+    assert max(most) <= max(2, chunk)
+    random = np.random.default_rng(1)
+    directions = random.normal(size=hidden.shape), random.normal(size=(D, V))
+    step = 1e-6
+    there, back = (two_passes_by_formula(hidden.astype(np.float64) + sign * step * directions[0],
+                                         table.astype(np.float64) + sign * step * directions[1], targets, real,
+                                         smoothing)[0] for sign in (1, -1))
+    found = sum(np.sum(np.asarray(part, np.float64) * direction)
+                for part, direction in zip(gradient, directions, strict=True))
+    np.testing.assert_allclose(found, (there - back) / (2 * step), rtol=1e-4)
+
+
+def test_two_passes_that_are_the_same_cost_what_one_costs_whatever_alpha_is():
+    hidden, table, targets, real = case()
+
+    def scores(rows):
+        return rows @ table
+
+    @jax.jit
+    def both(hidden):
+        return (cross_entropy(hidden, scores, targets, real, label_smoothing=0.1),
+                consistent_cross_entropy(jnp.stack([hidden, hidden], axis=2), scores, targets, real, alpha=7.0,
+                                         label_smoothing=0.1))
+    expected, found = both(hidden)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_padding_changes_nothing_in_two_passes():
+    hidden, table, targets, real = two_passes_case()
+    garbage = np.where(real[..., None, None], hidden, 1e6).astype(np.float32)
+
+    @jax.jit
+    def value_and_gradient(hidden):
+        return jax.value_and_grad(lambda table: consistent_cross_entropy(
+            hidden, lambda rows: rows @ table, targets, real, alpha=ALPHA)[0])(jnp.asarray(table))
+    for mine, theirs in zip(value_and_gradient(garbage), value_and_gradient(hidden), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-6)
