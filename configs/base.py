@@ -29,6 +29,8 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 1                        # of initial values, dropout and the order of the data
     config.dtype = 'float32'               # what is computed in: float32 or bfloat16; parameters and loss are float32
+    config.start_from = ''                 # work directory of a run whose parameters and vocabularies this one begins
+                                           #   with; '' = at random
     config.data = ConfigDict()             # a task's own section: configs/data.py
 
     config.batches = ConfigDict()

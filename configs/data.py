@@ -75,6 +75,7 @@ def parallel() -> ConfigDict:
         'target_size': 30_000,
         'joint': False,                # one vocabulary for both sides: of the source's unit and size, made from both
         'segmentations': 0,            # random ones of each training line, made once; an epoch reads one; 0 = off
+        'segmentation_seed': 1,        # of them; a run's own seed does not change what there is to learn
         'sampling': 0.1,               # unigram: how flat they are drawn (inverse temperature); bpe: dropout of merges
         'source_vectors': '',          # file of pretrained word vectors: GloVe, word2vec or fastText .vec; '' = none
         'target_vectors': '',

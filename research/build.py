@@ -30,6 +30,7 @@ from research.models.encoder_decoder import SequenceToSequence
 from research.models.sequence import CellMixer, SequenceModel
 from research.shapes import Places
 from research.text import batches, corpus, labelled, prepared, pronunciation, sources, synthetic
+from research.text import reversed as reversing
 from research.text.reversed import Reversed
 from research.text.store import Pairs, Store
 from research.text.vocabulary import BEGIN, PAD, SPECIAL, UNITS, Vocabulary
@@ -137,6 +138,7 @@ TASKS = ('pronunciation', *synthetic.TASKS, PARALLEL, *WITHOUT_SOURCE)
 RULES = {
     'seed': ('at least 0 and below 2**32', lambda value: 0 <= value < 2**32),  # jax.random.key takes 32 bits
     'dtype': _one_of(('float32', 'bfloat16')),
+    'start_from': ('text', lambda value: isinstance(value, str)),
     'data.task': _one_of(TASKS),
     'batches.tokens': _at_least(2),
     'batches.buckets': _at_least(1),
@@ -210,6 +212,7 @@ PARALLEL_RULES = {
     'data.reverse_source': _FLAG,
     'data.joint': _FLAG,
     'data.segmentations': _at_least(0),
+    'data.segmentation_seed': _at_least(0),
     'data.sampling': ('above 0 and at most 1', lambda value: 0 < value <= 1),
     'data.source_vectors': _TEXT,
     'data.target_vectors': _TEXT,
@@ -314,6 +317,9 @@ def _check_training(config: Config) -> None:
     if section.steps % section.accumulate:
         raise UserError(f'training.steps is {section.steps} and training.accumulate {section.accumulate}: what is '
                         'gathered after the last update would be lost; the first must be a multiple of the second')
+    if config.start_from and config.data.task != PARALLEL:
+        raise UserError(f'start_from is {config.start_from!r}, which is for pairs to translate, and data.task is '
+                        f"{config.data.task!r}: it must be ''")
     if section.keep == 'bleu' and config.data.task != PARALLEL:
         raise UserError(f"training.keep is 'bleu', and data.task {config.data.task!r} has no translations to score: it "
                         "must be 'accuracy' or 'loss'")
@@ -322,7 +328,8 @@ def _check_training(config: Config) -> None:
                         f"decoders, and decoder.kind is {config.decoder.kind!r}: it must be 'none'")
     if config.decoder.kind == 'sequence':
         return
-    if config.encoder.share_embeddings and not (config.data.task == PARALLEL and config.data.joint):
+    if config.encoder.share_embeddings and not (config.data.task == PARALLEL and (
+            config.data.joint or config.start_from)):
         raise UserError('encoder.share_embeddings is True, but source and target have a vocabulary each: data.joint '
                         'must be True, too')
 
@@ -414,7 +421,7 @@ def preparation(config: Config) -> dict[str, Any]:
     """What decides a prepared corpus: the data section but for dev and test, and the seed of what is random in it."""
     other = ('task', 'dev', 'test', 'prepared', 'source_vectors', 'target_vectors', 'lowercase_vectors')
     values = {f'data.{key}': config.data[key] for key in config.data.keys() if key not in other}  # noqa: SIM118
-    return values | ({'seed': config.seed} if config.data.segmentations else {})
+    return values | {'start_from': config.start_from}
 
 
 def prepare(config: Config, progress: Callable[[str, int], None]) -> prepared.Prepared:
@@ -427,7 +434,7 @@ def prepare(config: Config, progress: Callable[[str, int], None]) -> prepared.Pr
     return prepared.prepare(section.prepared, preparation(config),
                             lambda findings: read_split(config, 'train', findings),
                             lambda pairs: vocabularies(config, pairs), names, section.segmentations, section.sampling,
-                            config.seed, progress)
+                            section.segmentation_seed, progress)
 
 
 def _counted(findings):
@@ -451,6 +458,11 @@ def read_split(config: Config, split: str, findings: corpus.Findings | None) -> 
         yield corpus.Pair(source, target, pair.others, pair.alignment)
 
 
+def prepared_folder(config: Config) -> str:
+    """Where the prepared corpus is, or is to be."""
+    return config.data.prepared
+
+
 def left_out(config: Config) -> frozenset[str]:
     """The kinds of bad lines that are left out of the corpus."""
     return frozenset(kind for kind in config.data.skip.split(',') if kind)
@@ -459,6 +471,8 @@ def left_out(config: Config) -> frozenset[str]:
 def vocabularies(config: Config, pairs: Callable[[], Iterable[corpus.Pair]]) -> tuple[Vocabulary, Vocabulary]:
     """Those of both sides; `pairs` gives the training pairs anew each time."""
     section = config.data
+    if config.start_from:
+        return _vocabularies_of(config)
     if section.joint:
         both = Vocabulary.build((line for pair in pairs() for line in pair[:2]), section.source_unit,
                                 section.source_size)
@@ -467,6 +481,26 @@ def vocabularies(config: Config, pairs: Callable[[], Iterable[corpus.Pair]]) -> 
         source, target = (Vocabulary.build((pair[side] for pair in pairs()), section[f'{name}_unit'],
                                            section[f'{name}_size']) for side, name in enumerate(('source', 'target')))
     return (Reversed(source) if section.reverse_source else source), target
+
+
+def _vocabularies_of(config: Config) -> tuple[Vocabulary, Vocabulary]:
+    """Those of the run that this one starts from."""
+    source, target = (vocabulary_file(pathlib.Path(config.start_from) / f'{side}_vocabulary.json')
+                      for side in ('source', 'target'))
+    if isinstance(source, Reversed) != config.data.reverse_source:
+        raise UserError(f'data.reverse_source is {config.data.reverse_source}, and the source of {config.start_from} '
+                        f'is {"" if isinstance(source, Reversed) else "not "}reversed: both must be the same')
+    return source, target
+
+
+def vocabulary_file(path: pathlib.Path) -> Vocabulary:
+    """A vocabulary of a work directory."""
+    if not path.is_file():
+        raise UserError(f'{path} is missing: the run in this work directory is not whole')
+    try:
+        return reversing.from_json(path.read_text(encoding='utf-8'))
+    except (UserError, UnicodeDecodeError) as error:
+        raise UserError(f'{path}: {error}') from None
 
 
 def source_line(config: Config) -> Callable[[str], str]:
@@ -623,11 +657,23 @@ def abstract_params(model: contract.EncoderDecoder, source: int = 3, target: int
     return jax.eval_shape(lambda rng: contract.init(model, rng, blank_batch(2, source, target)), jax.random.key(0))
 
 
+def check_params(expected: Any, found: Any) -> None:
+    """Raises UserError where found parameters have other names, shapes or types than those that a model expects."""
+    shapes = [{jax.tree_util.keystr(path, simple=True, separator='.'): f'{leaf.dtype}{list(leaf.shape)}'
+               for path, leaf in jax.tree.leaves_with_path(tree)} for tree in (expected, found)]
+    for name in sorted(shapes[0].keys() | shapes[1].keys()):
+        here, there = (side.get(name, 'absent') for side in shapes)
+        if here != there:
+            raise UserError(f'parameter {name} is {there} there and {here} in this model: encoder and decoder must be '
+                            'those of the run or checkpoint that is gone on from')
+
+
 def parameters(model: contract.EncoderDecoder) -> tuple[int, int]:
     """How many numbers are learned: all, and without embeddings and the projection to the vocabulary."""
     sizes = {jax.tree_util.keystr(path): math.prod(leaf.shape)
              for path, leaf in jax.tree.leaves_with_path(abstract_params(model))}
-    lexical = sum(size for name, size in sizes.items() if 'embedding' in name or 'softmax' in name)
+    lexical = sum(size for name, size in sizes.items() if any(
+        part in name for part in ('embedding', 'softmax', 'scores_bias')))
     return sum(sizes.values()), sum(sizes.values()) - lexical
 
 
@@ -792,6 +838,22 @@ def rate(config: Config) -> float:
     return config.training.learning_rate
 
 
+def start_from(config: Config) -> str:
+    """The work directory of the run that this one goes on from; '' = none."""
+    return config.start_from
+
+
+def with_model(config: Config, sections: dict[str, Any]) -> Config:
+    """The same config with the encoder and the decoder of a checkpoint."""
+    config = config.copy_and_resolve_references()
+    sections = json.loads(json.dumps(sections))
+    sections['encoder']['share_embeddings'] = sections.pop('share_embeddings')
+    with config.unlocked():
+        config.encoder, config.decoder = sections['encoder'], sections['decoder']
+        config.data.joint = sections['encoder']['share_embeddings']
+    return config
+
+
 def with_seed(config: Config, seed: int) -> Config:
     """The same config with another seed."""
     config = config.copy_and_resolve_references()
@@ -819,10 +881,12 @@ def _json(values: dict[str, Any]) -> str:
 
 # Keys that were added after the first configs were written, and the value that means what was before there were any.
 # A digest does not know of them where they have it, so it stays what it was; an old config is read as if it had them.
-ADDED = (  # section, kind or task of it (None = any), keys
+ADDED = (  # section ('' = none), kind or task of it (None = any), keys
+    ('', None, {'start_from': ''}),
     ('data', PARALLEL, {
         'source_language': '', 'target_language': '', 'skip': '', 'longest_line': 20_000, 'remove_spaces': 'none',
-        'reverse_source': False, 'joint': False, 'segmentations': 0, 'sampling': 0.1, 'source_vectors': '',
+        'reverse_source': False, 'joint': False, 'segmentations': 0, 'segmentation_seed': 1, 'sampling': 0.1,
+        'source_vectors': '',
         'target_vectors': '', 'lowercase_vectors': False, 'prepared': ''}),
     ('batches', None, {'packing': False}),
     ('encoder', 'recurrent', {'share_embeddings': False}),
@@ -843,7 +907,7 @@ ADDED = (  # section, kind or task of it (None = any), keys
 def _added(config: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """The sections of a config, as dicts, that keys were added to, and these keys with their values of before."""
     for section, kind, keys in ADDED:
-        node = config[section]
+        node = config[section] if section else config
         if kind in (None, node.get('kind', node.get('task'))):
             if section == 'training' and config['data']['task'] == LANGUAGE_MODEL:
                 keys = keys | {'keep': 'loss'}  # a language model was always kept by its loss
@@ -865,6 +929,14 @@ def identity(config: Config, source: Vocabulary, target: Vocabulary) -> dict[str
     return {'config': digest(config), 'source vocabulary': source.hash, 'target vocabulary': target.hash}
 
 
+def completed(stored: str) -> str:
+    """A stored config with the keys that were added since it was written; ValueError and others where it is damaged."""
+    values = json.loads(stored)
+    for node, keys in _added(values):
+        node.update({key: value for key, value in keys.items() if key not in node})
+    return _json(values)
+
+
 def load(workdir: str | pathlib.Path) -> Any:
     """The config of the run in a work directory; raises UserError when there is none."""
     from ml_collections import ConfigDict
@@ -873,9 +945,6 @@ def load(workdir: str | pathlib.Path) -> Any:
         raise UserError(f'{workdir} holds no run: there is no {path.name} in it. '
                         'Train one with python -m research.train --config=... --workdir=...')
     try:
-        values = json.loads(path.read_text(encoding='utf-8'))
-        for node, keys in _added(values):
-            node.update({key: value for key, value in keys.items() if key not in node})
-        return ConfigDict(values)
+        return ConfigDict(json.loads(completed(path.read_text(encoding='utf-8'))))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f'{path} is damaged: {error}') from None

@@ -21,6 +21,16 @@ def config_and_workdir(usage: str, arguments: list[str] | None = None) -> tuple[
     Raises:
       UserError: no config or work directory, a config file that is not there, an unknown key, a value of another type.
     """
+    values = _values(usage, arguments, ('config', 'workdir'))
+    return values.config, values.workdir
+
+
+def config_alone(usage: str, arguments: list[str] | None = None) -> Any:
+    """Reads a command line that has no work directory: the config. Raises as `config_and_workdir`."""
+    return _values(usage, arguments, ('config',)).config
+
+
+def _values(usage: str, arguments: list[str] | None, names: tuple[str, ...]) -> flags.FlagValues:
     arguments = sys.argv if arguments is None else arguments
     if any(argument in ('--help', '-h', '--helpfull') for argument in arguments[1:]):
         print(usage)
@@ -28,7 +38,8 @@ def config_and_workdir(usage: str, arguments: list[str] | None = None) -> tuple[
     path = _config_file(arguments)
     values = flags.FlagValues()
     config_flags.DEFINE_config_file('config', None, 'the experiment', flag_values=values, sys_argv=arguments)
-    flags.DEFINE_string('workdir', None, 'where the run is kept', flag_values=values)
+    if 'workdir' in names:
+        flags.DEFINE_string('workdir', None, 'where the run is kept', flag_values=values)
     try:
         with warnings.catch_warnings():  # ml_collections 1.1.0 loads the file by a method that Python calls deprecated
             warnings.filterwarnings('ignore', message=r'the load_module\(\) method', category=DeprecationWarning)
@@ -36,11 +47,12 @@ def config_and_workdir(usage: str, arguments: list[str] | None = None) -> tuple[
     except Exception as error:  # a config file is executed: it may raise anything
         raise UserError(_in_one_line(error, path)) from None
     if rest[1:]:
-        raise UserError(f'{rest[1]!r} is not an option; it must be --config=..., --config.key=... or --workdir=...')
-    for name in ('config', 'workdir'):
+        raise UserError(f'{rest[1]!r} is not an option; it must be --config=... or --config.key=...'
+                        + (' or --workdir=...' if 'workdir' in names else ''))
+    for name in names:
         if getattr(values, name) is None:
             raise UserError(f'--{name}=... is missing')
-    return values.config, values.workdir
+    return values
 
 
 def _in_one_line(error: Exception, path: str | None) -> str:

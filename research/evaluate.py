@@ -11,7 +11,7 @@ import argparse
 import datetime
 import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +19,7 @@ import numpy as np
 import scipy.stats
 
 from research import build
+from research.decoding.ensemble import ensemble
 from research.errors import UserError, one_line_errors
 from research.evaluation import accuracy, alignment, lengths, translation
 from research.models import contract
@@ -28,7 +29,7 @@ from research.text.corpus import Pair
 from research.text.vocabulary import Vocabulary
 from research.training.checkpoint import Checkpoints
 from research.training.step import measure_step, summed
-from research.translate import Progress, Translation, Translator, cut, remark_unknown
+from research.translator import Said, Translation, Translator, cut, remark_unknown
 
 
 class Evaluation(NamedTuple):
@@ -58,7 +59,7 @@ class Run(NamedTuple):
         """The parameters that measured best on dev, or a mean of parameters that did; UserError when there are none."""
         folder = pathlib.Path(workdir)
         config = build.load(folder)
-        source, target = (_vocabulary(folder / f'{side}_vocabulary.json') for side in ('source', 'target'))
+        source, target = (build.vocabulary_file(folder / f'{side}_vocabulary.json') for side in ('source', 'target'))
         model = build.model(config, len(source), len(target))
         identity = build.identity(config, source, target)
         abstract = build.abstract_params(model)
@@ -70,34 +71,28 @@ class Run(NamedTuple):
         return cls(folder.name, config, model, source, target, found[1], found[0],
                    build.averaged(config, mean is not None))
 
-    def translator(self, beams: int | None = None, with_weights: bool = False,
-                   progress: Callable[[int, int], None] = lambda done, lines: None) -> Translator:
-        """Searches as the config says, or with another number of beams."""
-        if not self.model.reads_source():
-            raise UserError(f'{self.name} is a model without a source: there is nothing that it could translate. Its '
-                            'scores: python -m research.evaluate')
-        decoding = build.decoding(self.config)
-        if beams is not None:
-            if beams < 1:
-                raise UserError(f'--beams is {beams}; it must be at least 1')
-            decoding = decoding._replace(beams=beams)
-        return Translator(self.model, self.source, self.target, decoding, with_weights, progress)
 
-
-def evaluate(translator: Translator, params: Params, pairs: Sequence[Pair], edges: Sequence[int]) -> Evaluation:
+def evaluate(translator: Translator, params: Params, pairs: Sequence[Pair], edges: Sequence[int],
+             tokenizer: str | None = None, resamples: int = 1000) -> Evaluation:
     """Decodes the sources and compares with the right answers; `edges` begin the buckets of source length.
 
-    An answer counts as the vocabulary would write it: between words, one space is as good as two.
+    An answer counts as the vocabulary would write it: between words, one space is as good as two. With a `tokenizer` of
+    sacreBLEU the outputs are translations: they are scored as text is written, and source length counts words.
     """
     translations = translator(params, [pair.source for pair in pairs])
     outputs, answers = [found.text for found in translations], right_answers(translator.target, pairs)
     right = accuracy.exact_match(outputs, answers)
-    sizes = [len(found.source) - 1 for found in translations]
+    scores = {'accuracy': float(np.mean(right)), 'token_error_rate': accuracy.token_error_rate(
+        outputs, answers, accuracy.counted(translator.target.unit))}
+    if tokenizer is None:
+        sizes = [len(found.source) - 1 for found in translations]
+        ends = (*edges, max(edges[-1], *sizes) + 1)
+        return Evaluation(scores, [], lengths.by_length(sizes, right, ends), translations, right)
+    references, sizes = [(pair.target, *pair.others) for pair in pairs], [len(pair.source.split()) for pair in pairs]
     ends = (*edges, max(edges[-1], *sizes) + 1)
-    return Evaluation({'accuracy': float(np.mean(right)),
-                       'token_error_rate': accuracy.token_error_rate(
-                           outputs, answers, accuracy.counted(translator.target.unit))},
-                      lengths.by_length(sizes, right, ends), translations, right)
+    return Evaluation(scores, translation.scores(outputs, references, tokenizer, resamples),
+                      translation.bleu_by_length(outputs, references, sizes, ends, tokenizer, resamples), translations,
+                      right)
 
 
 def position_scores(run: Run, data: build.Data, pairs: Sequence[Pair]) -> tuple[dict[str, float], int]:
@@ -163,48 +158,129 @@ def alignment_scores(model: EncoderDecoder, params: Params, source: Vocabulary, 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog='research.evaluate', description=__doc__.split('\n')[0], allow_abbrev=False)
-    parser.add_argument('--workdir', required=True, help='of a finished or running training')
+    parser.add_argument('--workdir', required=True, metavar='DIR[,DIR...]',
+                        help='of a finished or running training; several are an ensemble, of the data of the first')
     parser.add_argument('--split', choices=('dev', 'test'), required=True)
     parser.add_argument('--beams', type=int, help='beams of the search; 1 = greedy (default: the config of the run)')
+    parser.add_argument('--length_penalty', type=_numbers,
+                        help='of the search (default: the config of the run); several, joined by commas, only on dev')
+    parser.add_argument('--coverage_penalty', type=float, help='of the search (default: the config of the run)')
     options = parser.parse_args(arguments)
     with one_line_errors('research.evaluate'):
-        run = Run.load(options.workdir)
+        runs = load_all([name for name in options.workdir.split(',') if name])
+        run, folder = runs[0], pathlib.Path(options.workdir.split(',')[0])
         data = build.data(run.config)
-        folder = pathlib.Path(options.workdir)
         _check_corpus(folder / 'data.json', data.digest)
         pairs = getattr(data.corpus, options.split)
         if not run.model.reads_source():
-            if options.beams is not None:
-                raise UserError(f'--beams is {options.beams}, but {run.name} is a model without a source: nothing is '
-                                'searched for')
-            scores, count = position_scores(run, data, pairs)
-            _note(folder, options.split, run.step, {'decoding': 'none', 'scores': scores})
-            print(position_line(options.split, run.step, data, pairs, scores, count))
+            _positions(options, run, folder, data, pairs)
             return
-        translator = run.translator(beams=options.beams, progress=Progress())
+        model, params = together(runs)
+        averaged = ', '.join(dict.fromkeys(one.averaged for one in runs if one.averaged))
+        tokenizer = build.tokenizer(run.config)
+        if tokenizer is not None:
+            translation.check_tokenizer(tokenizer, build.target_language(run.config),
+                                        [pair.target for pair in pairs])
+        penalties = options.length_penalty or [None]
+        if len(penalties) > 1 and options.split != 'dev':
+            raise UserError('--length_penalty has several values; they are compared on dev, and the best is then given '
+                            'alone for test')
         remark_unknown(options.split, run.source, [pair.source for pair in pairs])
-        result = evaluate(translator, run.params, pairs, build.length_edges(run.config))
-        _note(folder, options.split, run.step, {
-            'decoding': translator.decoding.describe(), 'scores': result.scores, 'cut': len(cut(result.translations)),
-            'by_length': result.by_length})
-        with open(folder / f'{options.split}_outputs.txt', 'w', encoding='utf-8') as file:
-            file.writelines(translation.text + '\n' for translation in result.translations)
-        print(score_line(options.split, run.step, translator, result))
-        for bucket in result.by_length:
-            if bucket['count']:
-                print(f'  source length {bucket["low"]:>3}-{bucket["high"]:<3} {100 * bucket["mean"]:6.1f} %   '
-                      f'n = {bucket["count"]:,}')
+        for penalty in penalties:
+            decoding = searching(build.decoding(run.config), beams=options.beams, length_penalty=penalty,
+                                 coverage_penalty=options.coverage_penalty)
+            translator = Translator(model, run.source, run.target, decoding, progress=Said())
+            result = evaluate(translator, params, pairs, build.length_edges(run.config), tokenizer)
+            names = [one.name for one in runs]
+            _note(folder, options.split, run.step, {
+                'decoding': decoding.describe(), 'averaged': averaged, 'runs': names, 'scores': result.scores,
+                'metrics': [score._asdict() for score in result.metrics], 'cut': len(cut(result.translations)),
+                'by_length': result.by_length})
+            with open(folder / f'{options.split}_outputs.txt', 'w', encoding='utf-8') as file:
+                file.writelines(found.text + '\n' for found in result.translations)
+            found = [f'ensemble of {len(runs)} runs'] * (len(runs) > 1) + [averaged] * bool(averaged)
+            print(score_line(options.split, run.step, translator, result, found))
+            for line in _details(result, [pair.target for pair in pairs]):
+                print(line)
 
 
-def score_line(split: str, step: int, translator: Translator, result: Evaluation) -> str:
-    """One line that says the score and everything that decides it."""
-    low, high = _interval(int(np.sum(result.right)), len(result.right))
+def load_all(workdirs: Sequence[str]) -> list[Run]:
+    """One run, or several that are to decide together; raises UserError where they do not have one vocabulary."""
+    runs = [Run.load(workdir) for workdir in workdirs]
+    for run, workdir in zip(runs[1:], workdirs[1:], strict=True):
+        for side in ('source', 'target'):
+            if getattr(run, side).hash != getattr(runs[0], side).hash:
+                raise UserError(f'{workdir} and {workdirs[0]} have different {side} vocabularies: an ensemble must '
+                                'have one')
+        if not (run.model.reads_source() and runs[0].model.reads_source()):
+            raise UserError(f'{workdir} or {workdirs[0]} is a model without a source: an ensemble is of translators')
+    return runs
+
+
+def together(runs: Sequence[Run]) -> tuple[EncoderDecoder, Params]:
+    """The model and the parameters of one run, or of the ensemble of several."""
+    for run in runs:
+        if not run.model.reads_source():
+            raise UserError(f'{run.name} is a model without a source: there is nothing that it could translate. Its '
+                            'scores: python -m research.evaluate')
+    return (runs[0].model, runs[0].params) if len(runs) == 1 else ensemble([(run.model, run.params) for run in runs])
+
+
+def searching(decoding: build.Decoding, **options: float | None) -> build.Decoding:
+    """How a config searches, with what a command line says otherwise; None = as the config says."""
+    for name, value in options.items():
+        low = 1 if name == 'beams' else 0
+        if value is not None and not value >= low:
+            raise UserError(f'--{name} is {value}; it must be at least {low}')
+    return decoding._replace(**{name: value for name, value in options.items() if value is not None})
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(word) for word in text.split(',')]
+
+
+def _positions(options, run, folder, data, pairs) -> None:
+    for name in ('beams', 'length_penalty', 'coverage_penalty'):
+        if getattr(options, name) is not None:
+            raise UserError(f'--{name} is given, but {run.name} is a model without a source: nothing is searched for')
+    scores, count = position_scores(run, data, pairs)
+    _note(folder, options.split, run.step, {'decoding': 'none', 'scores': scores})
+    print(position_line(options.split, run.step, data, pairs, scores, count))
+
+
+def score_line(split: str, step: int, translator: Translator, result: Evaluation, found: Sequence[str] = ()) -> str:
+    """One line that says the score and everything that decides it; `found`: what else does, such as averaging."""
     count = len(cut(result.translations))
-    limited = f'{count:,} of these outputs cut at their limit, ' if count else ''
+    limited = [f'{count:,} of these outputs cut at their limit'] if count else []
+    how = ', '.join([translator.describe(), *limited, *found, f'step {step}'])
+    if result.metrics:
+        best = result.metrics[0]
+        return (f'{split} {best.name} {best.value:.2f} (95 % interval over sentences {best.low:.2f} to '
+                f'{best.high:.2f}, n = {len(result.right):,}), {how}, {best.signature}')
+    low, high = _interval(int(np.sum(result.right)), len(result.right))
     return (f'{split} accuracy {100 * result.scores["accuracy"]:.1f} % '
             f'(95 % interval over sentences {100 * low:.1f} to {100 * high:.1f}, n = {len(result.right):,}), '
-            f'symbol error rate {100 * result.scores["token_error_rate"]:.1f} %, '
-            f'{translator.decoding.describe()}, {limited}step {step}')
+            f'symbol error rate {100 * result.scores["token_error_rate"]:.1f} %, {how}')
+
+
+def _details(result: Evaluation, references: Sequence[str]) -> Iterator[str]:
+    """What stands below a score line: the other metrics, what may be wrong with the text, and the score by length."""
+    for score in result.metrics[1:]:
+        yield f'  {score.name} {score.value:.2f} ({score.low:.2f} to {score.high:.2f})   {score.signature}'
+    if result.metrics:
+        for remark in translation.remarks([found.text for found in result.translations],
+                                          [(line,) for line in references]):
+            yield f'  {remark}'
+        for row in result.by_length:
+            if row['count']:
+                interval = f'({row["low95"]:.2f} to {row["high95"]:.2f})'
+                yield (f'  source words {row["low"]:>3}-{row["high"]:<3} BLEU {row["bleu"]:6.2f}   {interval}   '
+                       f'n = {row["count"]:,}')
+        return
+    for bucket in result.by_length:
+        if bucket['count']:
+            yield (f'  source length {bucket["low"]:>3}-{bucket["high"]:<3} {100 * bucket["mean"]:6.1f} %   '
+                   f'n = {bucket["count"]:,}')
 
 
 def position_line(split: str, step: int, data: build.Data, pairs: Sequence[Pair], scores: dict[str, float],
@@ -239,18 +315,13 @@ def _check_corpus(path: pathlib.Path, digest: str) -> None:
         there = json.loads(path.read_text(encoding='utf-8'))['corpus']
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f'{path} is missing or damaged ({error}): this run is not whole') from None
+    if there is None:
+        raise UserError(f'{path}: this run was imported and has no corpus. Translate a test set with '
+                        'research.translate and score it with sacrebleu, or fine-tune on a corpus '
+                        '(configs/fine_tune.py)')
     if there != digest:
         raise UserError(f'the corpus has changed since this run was trained: {path} names {there}, and its files are '
                         f'{digest} now. Bring back the files that the config names')
-
-
-def _vocabulary(path: pathlib.Path) -> Vocabulary:
-    if not path.is_file():
-        raise UserError(f'{path} is missing: the run in this work directory is not whole')
-    try:
-        return Vocabulary.from_json(path.read_text(encoding='utf-8'))
-    except (UserError, UnicodeDecodeError) as error:
-        raise UserError(f'{path}: {error}') from None
 
 
 if __name__ == '__main__':

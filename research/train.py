@@ -24,7 +24,7 @@ import numpy as np
 
 from research import build, command_line
 from research.errors import DivergedError, one_line_errors
-from research.evaluate import perplexity_of, right_answers
+from research.evaluate import Run, perplexity_of, right_answers
 from research.evaluation import accuracy, translation
 from research.models.contract import Params
 from research.text import batches, vectors
@@ -35,7 +35,7 @@ from research.training import workdir as workdirs
 from research.training.checkpoint import Checkpoints
 from research.training.report import Report
 from research.training.step import Metrics, measure_step, summed
-from research.translate import Translator
+from research.translator import Translator
 
 STOPPED = 75  # exit code after SIGTERM or SIGINT: saved, start again to go on (EX_TEMPFAIL of sysexits.h)
 
@@ -158,7 +158,7 @@ class Trainer:
             config, self.data.source, self.data.target)
         latest = Checkpoints(workdir / 'checkpoints', keep=2, identity=identity)
         kept = Kept(workdir, self.loop.average, identity)
-        with workdirs.claimed(workdir, build.text(config), self.documents), \
+        with workdirs.claimed(workdir, build.text(config), self.documents, build.completed), \
                 Report(workdir, steps=self.loop.steps, console=console) as report, Signals() as signals:
             note_start(workdir)
             report.message(self.describe(plan))
@@ -174,8 +174,8 @@ class Trainer:
             best = self.example.best if found is None else found[1].best
             if not over:
                 self.compile(functools.partial(say_unless_stopped, report, signals))
-                now = found[1].state if found is not None else self._with_vectors(report, self._start(
-                    np.uint32(build.seed(config)), np.float32(build.rate(config))))
+                now = found[1].state if found is not None else self._with_vectors(report, self._from_another(
+                    report, self._start(np.uint32(build.seed(config)), np.float32(build.rate(config)))))
                 del found  # the first update takes the state's memory
                 reporting = Reporting(report, self.loop.report_every)
                 measuring = Measuring(self, report, reporting, kept, best, enough)
@@ -228,6 +228,21 @@ class Trainer:
                 f'{sum(programs.values())} programs to compile: '
                 + ', '.join(f'{count} to {name}' for name, count in programs.items()))
 
+    def _from_another(self, report: Report, now: state.State) -> state.State:
+        """The state before the first step with the parameters of another run, where the config says so."""
+        workdir = build.start_from(self.config)
+        if not workdir:
+            return now
+        run = Run.load(workdir)
+        build.check_params(now.params, run.params)
+        report.message(f'begins with the parameters of {workdir}, step {run.step}')
+        return self._beginning(now, run.params)
+
+    @staticmethod
+    def _beginning(now: state.State, params: Params) -> state.State:
+        average = now.average if now.average == () else jax.tree.map(jax.numpy.copy, params)
+        return now._replace(params=jax.tree.map(jax.numpy.asarray, params), average=average)
+
     def _with_vectors(self, report: Report, now: state.State) -> state.State:
         """The state before the first step with pretrained vectors in its embeddings; says how much they cover."""
         chosen = build.pretrained(self.config, self.data.source, self.data.target)
@@ -243,9 +258,7 @@ class Trainer:
             types, tokens = vectors.coverage(covered, build.symbol_counts(self.data, one.side))
             report.message(f'{one.path}: vectors for {100 * types:.1f} % of the {one.side} symbols that stand in the '
                            f'training text, which are {100 * tokens:.1f} % of all that stand there')
-        params = jax.tree.map(jax.numpy.asarray, params)
-        average = now.average if now.average == () else jax.tree.map(jax.numpy.copy, params)
-        return now._replace(params=params, average=average)
+        return self._beginning(now, params)
 
     def _begin(self, seed: Any, rate: Any) -> state.State:
         return build.begin(self.config, self.model, self.optimiser, jax.random.key(seed), rate,

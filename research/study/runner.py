@@ -25,7 +25,7 @@ from research.study import arms, card, page, records
 from research.text.corpus import Pair
 from research.training.report import read_jsonl
 from research.training.workdir import locked
-from research.translate import Translator
+from research.translator import Translator
 
 ALIGNED_PAIRS = 500  # test pairs of training length whose links are compared with the known alignment
 EXAMPLES = 2         # examples of each kind

@@ -36,6 +36,7 @@ class Prepared(NamedTuple):
     target: Vocabulary
     pairs: PreparedPairs
     found: dict[str, int]       # kind of finding -> how many training lines
+    places: dict[str, list[str]]  # and the first of them, as file:line
     histogram: dict[str, list]  # 'source' and 'target' -> [[words, lines], ...], ascending
     train_digest: str
 
@@ -52,7 +53,8 @@ class Prepared(NamedTuple):
                 raise UserError(f'{path}: format_version is {content["format_version"]}, and this program reads '
                                 f'{FORMAT}')
             there, files = content['values'], content['files']
-            found, histogram, digest = content['found'], content['histogram'], content['train_digest']
+            found, places = content['found'], content['places']
+            histogram, digest = content['histogram'], content['train_digest']
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f'{path} is damaged ({error}); remove {folder} and prepare it again') from None
         differing = sorted(key for key in there.keys() | values.keys() if there.get(key) != values.get(key))
@@ -66,7 +68,7 @@ class Prepared(NamedTuple):
                                 'again, or bring the file back')
         source, target = (_vocabulary(pathlib.Path(folder) / f'{side}_vocabulary.json') for side in
                           ('source', 'target'))
-        return cls(source, target, PreparedPairs(folder, SPLIT), found, histogram, digest)
+        return cls(source, target, PreparedPairs(folder, SPLIT), found, places, histogram, digest)
 
     def digest(self, texts: Corpus) -> str:
         """That of `corpus_digest`, of the prepared training pairs and the other splits."""
@@ -113,6 +115,7 @@ def prepare(folder: str | os.PathLike[str], values: Values, pairs: Callable[[Fin
     for name, vocabulary in (('source', source), ('target', target)):
         (folder / f'{name}_vocabulary.json').write_text(vocabulary.to_json(), encoding='utf-8')
     content = {'format_version': FORMAT, 'values': values, 'files': sizes, 'found': dict(findings.counts),
+               'places': dict(findings.places),
                'histogram': {side: sorted(counts.items()) for side, counts in histogram.items()},
                'train_digest': digest.hexdigest()}
     temporary = folder / f'{MANIFEST}.new'

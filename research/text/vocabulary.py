@@ -15,6 +15,7 @@ PAD, BEGIN, END, UNKNOWN = 0, 1, 2, 3
 SPECIAL = 4              # so many special symbols; the id of the first symbol of a text
 UNKNOWN_SIGN = '⁇'       # how UNKNOWN is written for people (U+2047)
 UNITS = ('characters', 'words', 'bytes', 'bpe', 'unigram')
+MARIAN = 'marian'        # the unit of a vocabulary that came with a model: read, never made here
 
 
 class Vocabulary(abc.ABC):
@@ -83,8 +84,9 @@ class Vocabulary(abc.ABC):
         if not isinstance(content, dict) or 'unit' not in content:
             raise UserError('vocabulary: damaged, it must have the key unit')
         unit = content.pop('unit')
-        _check_unit(unit)
-        held = {'bytes': (), 'bpe': ('model',), 'unigram': ('model',)}.get(unit, ('symbols',))
+        _check_unit(unit, (*UNITS, MARIAN))
+        held = {'bytes': (), 'bpe': ('model',), 'unigram': ('model',),
+                MARIAN: ('symbols', 'model')}.get(unit, ('symbols',))
         if content.keys() != set(held):
             raise UserError(f'vocabulary: damaged, one of {unit} must have the keys {" and ".join(("unit", *held))} '
                             'and no other')
@@ -93,6 +95,9 @@ class Vocabulary(abc.ABC):
         if unit in ('bpe', 'unigram'):
             from research.text import subwords
             return subwords.from_text(unit, content['model'])
+        if unit == MARIAN:
+            from research.text import marian
+            return marian.Marian.from_text(**content)
         if not isinstance(content['symbols'], list):
             raise UserError('vocabulary: damaged, its symbols must be a list')
         return {'characters': Characters, 'words': Words}[unit](content['symbols'])
@@ -284,6 +289,6 @@ class Bytes(Vocabulary):
         return []
 
 
-def _check_unit(unit):
-    if unit not in UNITS:
-        raise UserError(f'vocabulary: unknown unit {unit!r}; it must be one of {", ".join(UNITS)}')
+def _check_unit(unit, known=UNITS):
+    if unit not in known:
+        raise UserError(f'vocabulary: unknown unit {unit!r}; it must be one of {", ".join(known)}')

@@ -5,7 +5,7 @@ import fcntl
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from research.errors import UserError
@@ -15,13 +15,15 @@ LOCK = 'lock'  # an empty file: whoever writes in the directory holds it
 
 
 @contextlib.contextmanager
-def claimed(folder: pathlib.Path, config: str, files: Mapping[str, str]) -> Iterator[None]:
+def claimed(folder: pathlib.Path, config: str, files: Mapping[str, str],
+            completed: Callable[[str], str] = lambda stored: stored) -> Iterator[None]:
     """Makes a work directory this run's own for as long as the context is open.
 
     Args:
       folder: made if it is absent; what it holds must be this run's.
       config: of the run, as JSON.
       files: others that decide the run, by name: its vocabularies, what its data is.
+      completed: adds to a stored config what configs did not have when it was written.
 
     Raises:
       UserError: the directory holds another config's run, a run on other data, or something else; another process
@@ -30,7 +32,7 @@ def claimed(folder: pathlib.Path, config: str, files: Mapping[str, str]) -> Iter
     with locked(folder):
         path = folder / CONFIG
         if path.is_file():
-            _compare(folder, path, config, "holds another config's run")
+            _compare(folder, path, config, "holds another config's run", completed)
             for name, text in files.items():
                 if (folder / name).is_file():  # a kill may have come before it was written
                     _compare(folder, folder / name, text, 'holds a run on other data')
@@ -86,10 +88,10 @@ def flat(tree: Any, above: str = '') -> dict[str, Any]:
     return leaves
 
 
-def _compare(folder, path, text, what):
+def _compare(folder, path, text, what, completed=lambda stored: stored):
     try:
-        there, here = flat(json.loads(path.read_text(encoding='utf-8'))), flat(json.loads(text))
-    except (OSError, ValueError, AttributeError) as error:
+        there, here = flat(json.loads(completed(path.read_text(encoding='utf-8')))), flat(json.loads(text))
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise UserError(f'{path} is damaged ({error}). Restore it, or choose another --workdir') from None
     differing = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
     if differing:
