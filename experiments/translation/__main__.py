@@ -162,8 +162,9 @@ def card(corpus: Corpus, lines: Sequence[dict[str, Any]]) -> list[str]:
         minutes = ', '.join(f'{_minutes(line):.0f}' for line in own)
         parts.append(f'| {arm} | {len(own)} | {" | ".join(scores)} | {own[0]["parameters"]:,} | {minutes} |')
     parts += ['', 'Mean and standard deviation over seeds. Minutes of each run: training, measuring dev and compiling; '
-              '* = it shared the machine or was stopped on the way.', '', '| arm | seed | BLEU (95 % interval over sentences) | search '
-              '| parameters kept | dev BLEU by length penalty |', '|---|---|---|---|---|---|']
+              '* = it shared the machine or was stopped on the way.', '',
+              '| arm | seed | BLEU (95 % interval over sentences) | search | parameters kept | dev BLEU by length '
+              'penalty |', '|---|---|---|---|---|---|']
     for arm, own in by_arm.items():
         for line in own:
             bleu = line['metrics'][0]
