@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
     config.batches = ConfigDict()
     config.batches.tokens = 2304           # positions of a batch, padding and both sides counted: B x (S + T)
     config.batches.buckets = 4             # shapes (S, T), each of them one compiled program
-    config.batches.packing = False         # several training pairs share a row of the largest shape; Transformers only
+    config.batches.packing = False         # several training pairs share a row, one shape for all; Transformers only
     config.batches.maximum_source = 64     # symbols, the end symbol included; a longer training pair is dropped and
     config.batches.maximum_target = 64     #   counted
 
@@ -67,7 +67,9 @@ def get_config() -> ConfigDict:
     config.training.average = 1            # at the end, the mean of the parameters at so many last measurements is
                                            #   measured too; 1 = none
     config.training.frozen = ''            # parameters that stay as they began, by the beginning of their names, joined
-                                           #   by commas: encoder.embedding
+                                           #   by commas; the table that vectors fill: encoder.embedding (recurrent),
+                                           #   encoder.entrance.embedding (Transformer), those of decoder, or embedding
+                                           #   (share_embeddings)
     config.training.chunk = 4096           # rows of [B x T, V] scores made at a time
     config.training.report_every = 50      # steps between lines of metrics
     config.training.evaluate_every = 500   # steps between measurements on dev

@@ -73,7 +73,7 @@ def parallel() -> ConfigDict:
         'target_unit': 'words',
         'source_size': 30_000,         # most symbols, special ones included; bytes: 260
         'target_size': 30_000,
-        'joint': False,                # one vocabulary for both sides: of the source's unit and size, made from both
+        'joint': False,                # one vocabulary for both sides, made from both: unit and size must be the same
         'segmentations': 0,            # random ones of each training line, made once; an epoch reads one; 0 = off
         'segmentation_seed': 1,        # of them; a run's own seed does not change what there is to learn
         'sampling': 0.1,               # unigram: how flat they are drawn (inverse temperature); bpe: dropout of merges

@@ -17,6 +17,8 @@ def small(words: str | None) -> ConfigDict:
             side.layers, side.features, side.hidden, side.dropout = 3, 128, 512, 0.1
         else:
             side.features, side.embedding_features, side.dropout = 256, 256, 0.2
+    if config.decoder.kind == 'transformer':
+        config.encoder.features = config.decoder.features  # what a reader without projections adds
     if config.decoder.kind == 'recurrent':
         config.decoder.reads_with, config.decoder.input_feeding = 'current', True
         config.training.learning_rate = 2e-3

@@ -1,5 +1,6 @@
 """The only file that reads a config: from values to data, model, optimiser, and the numbers of the loop."""
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -20,7 +21,7 @@ from research.attention.both_ways import BothWays
 from research.attention.short_convolution import convolved
 from research.cells import registry as cells
 from research.decoding.contract import LENGTH_PENALTIES
-from research.errors import UserError
+from research.errors import UserError, nearest
 from research.evaluation.translation import TOKENIZERS
 from research.layers.embedding import Embedding
 from research.layers.feed_forward import ACTIVATIONS
@@ -132,6 +133,7 @@ def _one_of(names):
 
 PARALLEL, LANGUAGE_MODEL = 'parallel', 'language_model'
 SPLITS = ('train', 'dev', 'test')
+PACKED = 4  # mean pairs that a packed row has room for, at least
 WITHOUT_SOURCE = (*labelled.TASKS, LANGUAGE_MODEL)
 TASKS = ('pronunciation', *synthetic.TASKS, PARALLEL, *WITHOUT_SOURCE)
 
@@ -279,6 +281,7 @@ def validate(config: Config) -> None:
                             "encoder.kind 'nothing', decoder.kind 'sequence' and a task without one "
                             f'({", ".join(WITHOUT_SOURCE)}), all three or none')
     _check_training(config)
+    _check_corpus(config)
     if config.data.task == LANGUAGE_MODEL and not decoder.causal:
         raise UserError('decoder.causal is False; a language model must have True: it would see the symbols that it is '
                         'to say')
@@ -297,6 +300,10 @@ def validate(config: Config) -> None:
         return
     _reader(decoder)
     reads = attention.VARIANTS[decoder.reader.name].reads
+    if config.batches.packing and not model(config, SPECIAL + 1, SPECIAL + 1).packs():
+        raise UserError(f'batches.packing is True, but in a {encoder.kind} encoder and a {decoder.kind} decoder with '
+                        f'decoder.reader.name {decoder.reader.name!r} the sentences of a row would not stay apart: it '
+                        'must be False, or both sides Transformers and the reader one that reads positions')
     if decoder.kind == 'recurrent':
         if reads == 'summary' and decoder.reads_with != 'previous':
             raise UserError(f'decoder.reader.name is {decoder.reader.name!r}, whose vector the cell reads at each '
@@ -323,15 +330,54 @@ def _check_training(config: Config) -> None:
     if section.keep == 'bleu' and config.data.task != PARALLEL:
         raise UserError(f"training.keep is 'bleu', and data.task {config.data.task!r} has no translations to score: it "
                         "must be 'accuracy' or 'loss'")
+    if section.r_drop and not any(part.dropout for part in (config.encoder, config.decoder) if part.kind != 'nothing'):
+        raise UserError(f'training.r_drop is {section.r_drop} and no side has dropout: two passes would be the same, '
+                        'at twice the cost; encoder.dropout or decoder.dropout must be above 0, or training.r_drop 0')
     if section.scheduled_sampling != 'none' and config.decoder.kind != 'recurrent':
         raise UserError(f'training.scheduled_sampling is {section.scheduled_sampling!r}, which is for recurrent '
                         f"decoders, and decoder.kind is {config.decoder.kind!r}: it must be 'none'")
     if config.decoder.kind == 'sequence':
+        if config.batches.packing:
+            raise UserError("batches.packing is True, which is for pairs, and decoder.kind is 'sequence': it must be "
+                            'False')
         return
     if config.encoder.share_embeddings and not (config.data.task == PARALLEL and (
             config.data.joint or config.start_from)):
         raise UserError('encoder.share_embeddings is True, but source and target have a vocabulary each: data.joint '
                         'must be True, too')
+
+
+def _check_corpus(config: Config) -> None:
+    section = config.data
+    if section.task != PARALLEL:
+        return
+    for kind in left_out(config):
+        if kind not in corpus.KINDS:
+            raise UserError(f'data.skip is {section.skip!r} and {kind!r} is no kind; it must be some of '
+                            f'{", ".join(corpus.KINDS)}, joined by commas.{nearest(kind, corpus.KINDS)}')
+    if section.joint and not config.start_from:
+        for key in ('unit', 'size'):
+            if section[f'source_{key}'] != section[f'target_{key}']:
+                raise UserError(f'data.joint is True, data.source_{key} {section[f"source_{key}"]!r} and '
+                                f'data.target_{key} {section[f"target_{key}"]!r}: one vocabulary for both sides has '
+                                f'one {key}, so they must be the same')
+    filled = [f'data.{side}_vectors' for side in ('source', 'target') if section[f'{side}_vectors']]
+    if filled and config.start_from:
+        raise UserError(f'{filled[0]} and start_from both say what the embedding begins with: one must be '
+                        "''")
+    if filled[1:] and config.encoder.share_embeddings:
+        raise UserError(f'{" and ".join(filled)} are for one embedding, because encoder.share_embeddings is True: one '
+                        "must be ''")
+    if not section.segmentations:
+        return
+    if not section.prepared:
+        raise UserError(f"data.segmentations is {section.segmentations} and data.prepared '': research.prepare makes "
+                        'them in the folder that data.prepared names')
+    # What another run has is known when its vocabularies are read.
+    for key in () if config.start_from else ('source_unit', 'target_unit'):
+        if section[key] not in prepared.SAMPLED:
+            raise UserError(f'data.segmentations is {section.segmentations} and data.{key} {section[key]!r}, which '
+                            f'cuts a line in one way: it must be {" or ".join(prepared.SAMPLED)}')
 
 
 def _value(config: Config, key: str) -> Any:
@@ -385,7 +431,7 @@ def data(config: Config) -> Data:
         return Data(texts, both, both, _corpus_digest(texts), labelled=True)
     if section.task == LANGUAGE_MODEL:
         texts = corpus.Corpus(*(_lines(key, section[key]) for key in ('train', 'dev', 'test')))
-        both = Vocabulary.build((pair.target for pair in texts.train), section.unit, section.size)
+        both = _vocabulary('data.size', (pair.target for pair in texts.train), section.unit, section.size)
         return Data(texts, both, both, _corpus_digest(texts), next_symbols=True)
     texts = synthetic.make(section.task, train=section.train, dev=section.dev, test=section.test,
                            lengths=(section.shortest, section.longest),
@@ -399,9 +445,6 @@ def _parallel(config: Config) -> Data:
     """Everything in memory."""
     findings = {split: corpus.Findings() for split in SPLITS}
     texts = corpus.Corpus(*(list(read_split(config, split, findings[split])) for split in SPLITS))
-    for split, pairs in zip(SPLITS, texts, strict=True):
-        if not pairs:
-            raise UserError(f'data.{split} is {config.data[split]!r}, and no pair is left of it')
     source, target = vocabularies(config, lambda: iter(texts.train))
     return Data(texts, source, target, prepared.corpus_digest([prepared.split_digest(pairs) for pairs in texts]),
                 found=_counted(findings))
@@ -424,13 +467,13 @@ def preparation(config: Config) -> dict[str, Any]:
     return values | {'start_from': config.start_from}
 
 
-def prepare(config: Config, progress: Callable[[str, int], None]) -> prepared.Prepared:
+def prepare(config: Config, progress: prepared.Progress) -> prepared.Prepared:
     """Writes the folder data.prepared; raises UserError where there is none to write, or as `prepared.prepare`."""
     section = config.data
     if section.task != PARALLEL or not section.prepared:
         raise UserError('data.prepared is not set: say with --config.data.prepared=FOLDER where the prepared corpus is '
                         'to be; the config must be one for pairs to translate (data.task = parallel)')
-    names = [] if ':' in section.train else section.train.split(',')
+    names = [] if section.train.startswith((sources.HUGGING_FACE, sources.SACREBLEU)) else section.train.split(',')
     return prepared.prepare(section.prepared, preparation(config),
                             lambda findings: read_split(config, 'train', findings),
                             lambda pairs: vocabularies(config, pairs), names, section.segmentations, section.sampling,
@@ -449,13 +492,12 @@ def read_split(config: Config, split: str, findings: corpus.Findings | None) -> 
                         'file, huggingface:NAME@REVISION:SPLIT or sacrebleu:TESTSET')
     found = sources.pairs(section[split], columns=section.columns, source=section.source_language,
                           target=section.target_language,
-                          skip=left_out(config),
-                          longest=section.longest_line, findings=corpus.Findings() if findings is None else findings)
-    joined = section.remove_spaces
-    for pair in found:
-        source = pair.source.replace(' ', '') if joined in ('source', 'both') else pair.source
-        target = pair.target.replace(' ', '') if joined in ('target', 'both') else pair.target
-        yield corpus.Pair(source, target, pair.others, pair.alignment)
+                          skip=left_out(config), longest=section.longest_line,
+                          findings=corpus.Findings() if findings is None else findings)
+    source, target = source_line(config), target_line(config)
+    with contextlib.closing(found):  # whoever stops before the end leaves no file open
+        for pair in found:
+            yield corpus.Pair(source(pair.source), target(pair.target), pair.others, pair.alignment)
 
 
 def prepared_folder(config: Config) -> str:
@@ -474,13 +516,21 @@ def vocabularies(config: Config, pairs: Callable[[], Iterable[corpus.Pair]]) -> 
     if config.start_from:
         return _vocabularies_of(config)
     if section.joint:
-        both = Vocabulary.build((line for pair in pairs() for line in pair[:2]), section.source_unit,
-                                section.source_size)
+        both = _vocabulary('data.source_size', (line for pair in pairs() for line in pair[:2]), section.source_unit,
+                           section.source_size)
         source, target = both, both
     else:
-        source, target = (Vocabulary.build((pair[side] for pair in pairs()), section[f'{name}_unit'],
-                                           section[f'{name}_size']) for side, name in enumerate(('source', 'target')))
+        source, target = (_vocabulary(f'data.{name}_size', (pair[side] for pair in pairs()), section[f'{name}_unit'],
+                                      section[f'{name}_size']) for side, name in enumerate(('source', 'target')))
     return (Reversed(source) if section.reverse_source else source), target
+
+
+def _vocabulary(key: str, lines: Iterable[str], unit: str, size: int) -> Vocabulary:
+    """Of some lines; what does not suit them is the size, which has this key."""
+    try:
+        return Vocabulary.build(lines, unit, size)
+    except UserError as error:
+        raise UserError(f'{key} is {size}: {error}') from None
 
 
 def _vocabularies_of(config: Config) -> tuple[Vocabulary, Vocabulary]:
@@ -505,7 +555,16 @@ def vocabulary_file(path: pathlib.Path) -> Vocabulary:
 
 def source_line(config: Config) -> Callable[[str], str]:
     """What becomes of a line of the source's text before it is read: as with the sources of the corpus."""
-    if config.data.task == PARALLEL and config.data.remove_spaces in ('source', 'both'):
+    return _line_of(config, 'source')
+
+
+def target_line(config: Config) -> Callable[[str], str]:
+    """The same of a line of the target's text: of a prefix, or of what is scored."""
+    return _line_of(config, 'target')
+
+
+def _line_of(config: Config, side: str) -> Callable[[str], str]:
+    if config.data.task == PARALLEL and config.data.remove_spaces in (side, 'both'):
         return lambda line: line.replace(' ', '')
     return lambda line: line
 
@@ -556,11 +615,24 @@ def plans(config: Config, texts: Data) -> Plans:
     dev_plan = batches.BatchPlan(dev, wide, tokens, labelled=texts.labelled)
     shapes = dict.fromkeys((*dev_plan.shapes, *batches.BatchPlan(test, wide, tokens).shapes))
     if section.packing:
-        S, T = buckets[-1]
-        plan = batches.PackedPlan(train, (S, T), section.tokens // (S + T), config.seed)
+        positions = _row(fits, section.tokens)
+        if section.tokens < positions:
+            raise UserError(f'batches.tokens is {section.tokens}, and a packed row of the longest source and the '
+                            f'longest target takes {positions}; it must be at least that')
+        S, T = batches.choose_row(fits[:, :2], positions, fits[:, 2])
+        plan = batches.PackedPlan(train, (S, T), section.tokens // (S + T), config.seed,
+                                  (section.maximum_source, section.maximum_target))
     else:
         plan = batches.BatchPlan(train, buckets, section.tokens, config.seed, texts.labelled)
     return Plans(plan, dev_plan, tuple(shapes), tokens, len(train))
+
+
+def _row(cells: np.ndarray, most: int) -> int:
+    """Positions of a packed row: those of PACKED mean pairs but not above `most`, and what the longest sides need."""
+    lengths, times = cells[:, :2], cells[:, 2]
+    longest = int(lengths.max(axis=0).sum())
+    mean = float((lengths.sum(axis=1) * times).sum() / times.sum())
+    return max(longest, min(most, math.ceil(PACKED * mean)))
 
 
 def measuring_plan(texts: Data, pairs: Sequence[corpus.Pair], planned: Plans) -> batches.BatchPlan:
@@ -741,6 +813,18 @@ def optimiser(config: Config) -> optax.GradientTransformation:
 
 def _frozen(names: str) -> tuple[str, ...]:
     return tuple(name for name in names.split(',') if name)
+
+
+def check_frozen(config: Config, params: Any) -> None:
+    """Raises UserError where training.frozen names no parameter, or leaves none to learn; only names count."""
+    names = _frozen(config.training.frozen)
+    try:
+        stays = jax.tree.leaves(optimisers.chosen(params, names))
+    except UserError as error:
+        raise UserError(f'training.frozen is {config.training.frozen!r}: {error}') from None
+    if all(stays):
+        raise UserError(f'training.frozen is {config.training.frozen!r}, which is every parameter: one must be left to '
+                        'learn')
 
 
 def begin(config: Config, model: contract.EncoderDecoder, optimiser: optax.GradientTransformation, rng: Any, rate: Any,

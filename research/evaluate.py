@@ -1,10 +1,10 @@
 """Decodes a split of a run's corpus and scores the outputs; a model without a source is scored position by position.
 
     python -m research.evaluate --workdir=DIR --split=test
-    python -m research.evaluate --workdir=DIR --split=dev --length_penalty=0,0.6,1,1.4
+    python -m research.evaluate --workdir=DIR --split=dev --beams=5 --length_penalty=0,0.6,1,1.4
 
-Translations are scored by sacreBLEU: BLEU, chrF and TER with their signatures, and BLEU by source length. With several
-length penalties each is tried on dev, where they are chosen.
+Translations are scored by sacreBLEU: BLEU, chrF and TER with their signatures, and BLEU by source length. Several
+length penalties are compared on dev. The outputs stand in DIR/<split>_outputs.txt: those of the best penalty.
 """
 
 import argparse
@@ -167,45 +167,57 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--coverage_penalty', type=float, help='of the search (default: the config of the run)')
     options = parser.parse_args(arguments)
     with one_line_errors('research.evaluate'):
-        runs = load_all([name for name in options.workdir.split(',') if name])
-        run, folder = runs[0], pathlib.Path(options.workdir.split(',')[0])
+        names = options.workdir.split(',')
+        runs = load_all(names)
+        run, folder = runs[0], pathlib.Path(names[0])
+        there = _corpus(folder / 'data.json')
         data = build.data(run.config)
-        _check_corpus(folder / 'data.json', data.digest)
+        if there != data.digest:
+            raise UserError(f'the corpus has changed since this run was trained: {folder / "data.json"} names {there}, '
+                            f'and its files are {data.digest} now. Bring back the files that the config names')
         pairs = getattr(data.corpus, options.split)
         if not run.model.reads_source():
             _positions(options, run, folder, data, pairs)
             return
         model, params = together(runs)
-        averaged = ', '.join(dict.fromkeys(one.averaged for one in runs if one.averaged))
         tokenizer = build.tokenizer(run.config)
         if tokenizer is not None:
             translation.check_tokenizer(tokenizer, build.target_language(run.config),
                                         [pair.target for pair in pairs])
         penalties = options.length_penalty or [None]
         if len(penalties) > 1 and options.split != 'dev':
-            raise UserError('--length_penalty has several values; they are compared on dev, and the best is then given '
-                            'alone for test')
+            raise UserError(f'--length_penalty has {len(penalties)} values; they are compared on dev, and the best is '
+                            'then given alone for test')
+        decodings = [searching(runs, beams=options.beams, length_penalty=penalty,
+                               coverage_penalty=options.coverage_penalty) for penalty in penalties]
         remark_unknown(options.split, run.source, [pair.source for pair in pairs])
-        for penalty in penalties:
-            decoding = searching(build.decoding(run.config), beams=options.beams, length_penalty=penalty,
-                                 coverage_penalty=options.coverage_penalty)
+        averaged = ', '.join(dict.fromkeys(one.averaged for one in runs if one.averaged))
+        more = [f'ensemble of {len(runs)} runs'] * (len(runs) > 1) + [averaged] * bool(averaged)
+        step = '+'.join(str(one.step) for one in runs)
+        results = []
+        for decoding in decodings:
             translator = Translator(model, run.source, run.target, decoding, progress=Said())
             result = evaluate(translator, params, pairs, build.length_edges(run.config), tokenizer)
-            names = [one.name for one in runs]
+            results.append(result)
             _note(folder, options.split, run.step, {
-                'decoding': decoding.describe(), 'averaged': averaged, 'runs': names, 'scores': result.scores,
-                'metrics': [score._asdict() for score in result.metrics], 'cut': len(cut(result.translations)),
-                'by_length': result.by_length})
-            with open(folder / f'{options.split}_outputs.txt', 'w', encoding='utf-8') as file:
-                file.writelines(found.text + '\n' for found in result.translations)
-            found = [f'ensemble of {len(runs)} runs'] * (len(runs) > 1) + [averaged] * bool(averaged)
-            print(score_line(options.split, run.step, translator, result, found))
+                'decoding': decoding.describe(), 'averaged': averaged,
+                'runs': [{'workdir': name, 'step': one.step} for name, one in zip(names, runs, strict=True)],
+                'scores': result.scores, 'metrics': [score._asdict() for score in result.metrics],
+                'cut': len(cut(result.translations)), 'by_length': result.by_length})
+            print(score_line(options.split, step, translator, result, more))
             for line in _details(result, [pair.target for pair in pairs]):
                 print(line)
+        best = max(range(len(results)), key=lambda k: _rank(results[k]))
+        with open(folder / f'{options.split}_outputs.txt', 'w', encoding='utf-8') as file:
+            file.writelines(found.text + '\n' for found in results[best].translations)
+        if len(results) > 1:
+            print(f'best: --length_penalty={penalties[best]:g}')
 
 
 def load_all(workdirs: Sequence[str]) -> list[Run]:
     """One run, or several that are to decide together; raises UserError where they do not have one vocabulary."""
+    if not all(workdirs):
+        raise UserError('--workdir must be a work directory, or several joined by commas')
     runs = [Run.load(workdir) for workdir in workdirs]
     for run, workdir in zip(runs[1:], workdirs[1:], strict=True):
         for side in ('source', 'target'):
@@ -226,13 +238,33 @@ def together(runs: Sequence[Run]) -> tuple[EncoderDecoder, Params]:
     return (runs[0].model, runs[0].params) if len(runs) == 1 else ensemble([(run.model, run.params) for run in runs])
 
 
-def searching(decoding: build.Decoding, **options: float | None) -> build.Decoding:
-    """How a config searches, with what a command line says otherwise; None = as the config says."""
+def searching(runs: Sequence[Run], **options: float | None) -> build.Decoding:
+    """How the config of the first run searches, with what a command line says otherwise; None = as the config says.
+
+    Lengths are those that every run has positions for.
+
+    Raises:
+      UserError: a number is too small, or a penalty is given and nothing is ranked by it.
+    """
     for name, value in options.items():
         low = 1 if name == 'beams' else 0
         if value is not None and not value >= low:
             raise UserError(f'--{name} is {value}; it must be at least {low}')
-    return decoding._replace(**{name: value for name, value in options.items() if value is not None})
+    decoding, *others = (build.decoding(run.config) for run in runs)
+    decoding = decoding._replace(**{name: value for name, value in options.items() if value is not None})
+    for name, value in options.items():
+        if name.endswith('penalty') and value is not None and decoding.beams == 1:
+            raise UserError(f'--{name} is {value:g}, and greedy search ranks nothing by it: give --beams of 2 or more, '
+                            'too')
+    for name in ('longest_source', 'longest_target'):
+        known = [longest for one in (decoding, *others) if (longest := getattr(one, name)) is not None]
+        decoding = decoding._replace(**{name: min(known, default=None)})
+    return decoding
+
+
+def _rank(result: Evaluation) -> float:
+    """Higher is better: BLEU of translations, otherwise the accuracy."""
+    return result.metrics[0].value if result.metrics else result.scores['accuracy']
 
 
 def _numbers(text: str) -> list[float]:
@@ -241,18 +273,19 @@ def _numbers(text: str) -> list[float]:
 
 def _positions(options, run, folder, data, pairs) -> None:
     for name in ('beams', 'length_penalty', 'coverage_penalty'):
-        if getattr(options, name) is not None:
-            raise UserError(f'--{name} is given, but {run.name} is a model without a source: nothing is searched for')
+        if (value := getattr(options, name)) is not None:
+            raise UserError(f'--{name} is {value}, but {run.name} is a model without a source: nothing is searched for')
     scores, count = position_scores(run, data, pairs)
     _note(folder, options.split, run.step, {'decoding': 'none', 'scores': scores})
     print(position_line(options.split, run.step, data, pairs, scores, count))
 
 
-def score_line(split: str, step: int, translator: Translator, result: Evaluation, found: Sequence[str] = ()) -> str:
-    """One line that says the score and everything that decides it; `found`: what else does, such as averaging."""
+def score_line(split: str, step: int | str, translator: Translator, result: Evaluation,
+               more: Sequence[str] = ()) -> str:
+    """One line that says the score and everything that decides it; `more`: what else does, such as averaging."""
     count = len(cut(result.translations))
     limited = [f'{count:,} of these outputs cut at their limit'] if count else []
-    how = ', '.join([translator.describe(), *limited, *found, f'step {step}'])
+    how = ', '.join([translator.describe(), *limited, *more, f'step {step}'])
     if result.metrics:
         best = result.metrics[0]
         return (f'{split} {best.name} {best.value:.2f} (95 % interval over sentences {best.low:.2f} to '
@@ -309,8 +342,8 @@ def _note(folder: pathlib.Path, split: str, step: int, reading: dict[str, Any]) 
         file.write(json.dumps(line) + '\n')
 
 
-def _check_corpus(path: pathlib.Path, digest: str) -> None:
-    """Refuses to score on other data than the run was trained beside."""
+def _corpus(path: pathlib.Path) -> str:
+    """What names the corpus that a run was trained beside: it is not scored on another one."""
     try:
         there = json.loads(path.read_text(encoding='utf-8'))['corpus']
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -319,9 +352,7 @@ def _check_corpus(path: pathlib.Path, digest: str) -> None:
         raise UserError(f'{path}: this run was imported and has no corpus. Translate a test set with '
                         'research.translate and score it with sacrebleu, or fine-tune on a corpus '
                         '(configs/fine_tune.py)')
-    if there != digest:
-        raise UserError(f'the corpus has changed since this run was trained: {path} names {there}, and its files are '
-                        f'{digest} now. Bring back the files that the config names')
+    return there
 
 
 if __name__ == '__main__':

@@ -8,7 +8,9 @@ import argparse
 from collections.abc import Sequence
 
 from research import build
-from research.errors import one_line_errors
+from research.errors import UserError, one_line_errors
+from research.evaluate import Run
+from research.interop import ctranslate2, portable
 
 FORMATS = ('ctranslate2', 'safetensors')
 
@@ -22,14 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--folder', required=True, help='that is to be made')
     options = parser.parse_args(arguments)
     with one_line_errors('research.export'):
-        from research.evaluate import Run  # orbax is slow to import
         run = Run.load(options.workdir)
-        if options.format == 'ctranslate2':
-            from research.interop import ctranslate2
-            ctranslate2.export(run.model, run.params, run.source, run.target, options.folder)
-        else:
-            from research.interop import portable
-            portable.export(run.params, build.text(run.config), run.source, run.target, options.folder)
+        try:
+            if options.format == 'ctranslate2':
+                ctranslate2.export(run.model, run.params, run.source, run.target, options.folder)
+            else:
+                portable.export(run.params, build.text(run.config), run.source, run.target, options.folder)
+        except OSError as error:
+            raise UserError(f'--folder={options.folder}: cannot be written ({error.strerror})') from None
         averaged = f', {run.averaged}' if run.averaged else ''
         print(f'{options.folder}: {run.name}, step {run.step}{averaged}, for {options.format}')
 

@@ -4,7 +4,8 @@
     python -m research.translate --workdir=runs/opus < source.txt
     python -m research.train --config=configs/fine_tune.py:runs/opus --workdir=runs/tuned --config.data.train=...
 
-The config says how to search and, for fine-tuning, how to train; encoder and decoder are those of the checkpoint.
+The folder is one that transformers' save_pretrained wrote of model and tokenizer. The config says how to search and to
+score; encoder, decoder and vocabularies are those of the checkpoint.
 """
 
 import json
@@ -21,13 +22,16 @@ from research.training.checkpoint import Checkpoints
 def main() -> None:
     """The command line."""
     with one_line_errors('research.import_marian'):
-        found = [argument for argument in sys.argv[1:] if argument.partition('=')[0] == '--checkpoint']
-        if len(found) != 1 or '=' not in found[0]:
-            raise UserError('--checkpoint=FOLDER is missing; it must name a folder with config.json, '
-                            'model.safetensors, source.spm, target.spm and vocab.json')
-        rest = [argument for argument in sys.argv if argument not in found]
-        config, workdir = command_line.config_and_workdir(__doc__, rest)
-        checkpoint = marian.load(found[0].partition('=')[2])
+        given = [argument for argument in sys.argv[1:] if argument.partition('=')[0] == '--checkpoint']
+        config, workdir = command_line.config_and_workdir(
+            __doc__, [argument for argument in sys.argv if argument not in given])
+        if len(given) != 1 or not given[0].partition('=')[2]:
+            raise UserError('--checkpoint=FOLDER must be given once: a folder with config.json, model.safetensors, '
+                            'source.spm, target.spm and vocab.json')
+        if build.tokenizer(config) is None:
+            raise UserError('--config must be for pairs to translate (data.task = parallel), such as '
+                            'configs/parallel.py')
+        checkpoint = marian.load(given[0].partition('=')[2])
         config = build.with_model(config, checkpoint.config)
         build.validate(config)
         model = build.model(config, len(checkpoint.source), len(checkpoint.target))

@@ -20,10 +20,11 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from research import build, command_line
-from research.errors import DivergedError, one_line_errors
+from research.errors import DivergedError, UserError, one_line_errors
 from research.evaluate import Run, perplexity_of, right_answers
 from research.evaluation import accuracy, translation
 from research.models.contract import Params
@@ -56,6 +57,14 @@ class Best(NamedTuple):
         """
         return {'accuracy': (self.accuracy, -self.loss), 'bleu': (self.bleu, -self.loss),
                 'loss': (-self.loss, self.accuracy)}[keep]
+
+
+class BestBefore(NamedTuple):
+    """What `Best` was in the first checkpoints."""
+
+    accuracy: np.ndarray
+    loss: np.ndarray
+    step: np.ndarray
 
 
 class Saved(NamedTuple):
@@ -99,10 +108,13 @@ class Trainer:
         self.model = build.model(config, len(self.data.source), len(self.data.target))
         self.plans = build.plans(config, self.data)
         shapes = (*self.plans.train.shapes, *self.plans.measured)
-        build.abstract_params(self.model, max(S for _, S, _ in shapes), max(T for _, _, T in shapes))
+        build.check_frozen(config, build.abstract_params(self.model, max(S for _, S, _ in shapes),
+                                                         max(T for _, _, T in shapes)))
         self.optimiser = build.optimiser(config)
         self.loop = build.loop(config)
         self.tokenizer = build.tokenizer(config)
+        if self.tokenizer is not None:
+            _check_tokenizer(self.tokenizer, build.target_language(config), self.data.corpus.dev)
         self.translator = Translator(self.model, self.data.source, self.data.target,
                                      build.decoding(config)._replace(beams=1))
         dev = self.data.corpus.dev if self.model.reads_source() else ()  # labels are measured, nothing is written
@@ -136,12 +148,14 @@ class Trainer:
             begin = time.perf_counter()
             progress('compiling the program to start')
             self._start = jax.jit(self._begin).lower(np.uint32(0), np.float32(0)).compile()
-            self._update = loop.Programs(
+            update = loop.Programs(
                 build.train_step(self.config, self.model, self.optimiser), self.example.state,
                 self.plans.train.shapes, purpose='train', donate=True, progress=progress)
             self._compile_measure(progress)
             progress(f'compiling {self.program_count()["decode"]} to decode')
             self.translator.compile(self.example.state.params, self.translator.shapes(self.lines))
+            _check_memory(max(update.bytes, self._measure.bytes), progress)
+            self._update = update
             self.compile_seconds += time.perf_counter() - begin
             progress(f'compiled {self.programs_compiled()} programs in {self.compile_seconds:.1f} s')
 
@@ -166,17 +180,20 @@ class Trainer:
                 report.message(f'in the lines of {split} found: ' + ', '.join(
                     f'{count:,} {kind}' + (' (left out)' if kind in build.left_out(config) else '')
                     for kind, count in kinds.items()))
-            found = latest.restore(self.example)
-            over = found is not None and (found[0] >= self.loop.steps or self.is_over(found[0], found[1].best))
+            found = self._restored(latest)
+            over = found is not None and (found[0] >= self.loop.steps or self.is_over(found[0], found[1].best)
+                                          or found[0] in kept.averaged.steps())  # which is made at the end alone
             if found is not None:
-                report.message(f'all {found[0]} steps are done' if over else f'going on from step {found[0]}')
+                report.message(f'going on from step {found[0]}' if not over else f'all {found[0]} steps are done'
+                               if found[0] >= self.loop.steps else f'the run was over at step {found[0]}')
             report.resume(0 if found is None else found[0])
             best = self.example.best if found is None else found[1].best
             if not over:
+                given = self._given(report) if found is None else None
                 self.compile(functools.partial(say_unless_stopped, report, signals))
-                now = found[1].state if found is not None else self._with_vectors(report, self._from_another(
-                    report, self._start(np.uint32(build.seed(config)), np.float32(build.rate(config)))))
-                del found  # the first update takes the state's memory
+                now = found[1].state if found is not None else _beginning(
+                    self._start(np.uint32(build.seed(config)), np.float32(build.rate(config))), given)
+                del found, given  # the first update takes the state's memory
                 reporting = Reporting(report, self.loop.report_every)
                 measuring = Measuring(self, report, reporting, kept, best, enough)
                 saving = Saving(latest, self.loop, reporting, measuring, signals)
@@ -207,7 +224,7 @@ class Trainer:
     def documents(self) -> dict[str, str]:
         """What a work directory keeps beside the config, by file name: what the data is, and the vocabularies."""
         corpus = self.data.corpus
-        sizes = {name: len(pairs) for name, pairs in corpus._asdict().items()}
+        sizes = {'train': self.plans.pairs, 'dev': len(corpus.dev), 'test': len(corpus.test)}
         return {'data.json': json.dumps({'corpus': self.data.digest, **sizes}) + '\n',
                 'source_vocabulary.json': self.data.source.to_json(),
                 'target_vocabulary.json': self.data.target.to_json()}
@@ -228,37 +245,49 @@ class Trainer:
                 f'{sum(programs.values())} programs to compile: '
                 + ', '.join(f'{count} to {name}' for name, count in programs.items()))
 
-    def _from_another(self, report: Report, now: state.State) -> state.State:
-        """The state before the first step with the parameters of another run, where the config says so."""
+    def _restored(self, latest: Checkpoints) -> tuple[int, Saved] | None:
+        """The newest good checkpoint, also one of a time when there was neither BLEU nor a plateau."""
+        try:
+            return latest.restore(self.example)
+        except UserError as error:
+            before = BestBefore(*(getattr(self.example.best, name) for name in BestBefore._fields))
+            try:
+                step, saved = latest.restore(self.example._replace(best=before))
+            except UserError:
+                raise error from None
+            return step, saved._replace(best=self.example.best._replace(**saved.best._asdict()))
+
+    def _given(self, report: Report) -> Callable[[Params], Params] | None:
+        """What makes the parameters before the first step of random ones, where the config says so.
+
+        The files are read here, so what is wrong with them is said before anything compiles.
+        """
         workdir = build.start_from(self.config)
-        if not workdir:
-            return now
-        run = Run.load(workdir)
-        build.check_params(now.params, run.params)
-        report.message(f'begins with the parameters of {workdir}, step {run.step}')
-        return self._beginning(now, run.params)
+        if workdir:
+            run = Run.load(workdir)
+            build.check_params(self.example.state.params, run.params)
+            report.message(f'begins with the parameters of {workdir}, step {run.step}')
+            return lambda params: run.params
+        tables = [(one.name, *self._vectors(report, one))
+                  for one in build.pretrained(self.config, self.data.source, self.data.target)]
 
-    @staticmethod
-    def _beginning(now: state.State, params: Params) -> state.State:
-        average = now.average if now.average == () else jax.tree.map(jax.numpy.copy, params)
-        return now._replace(params=jax.tree.map(jax.numpy.asarray, params), average=average)
+        def filled(params: Params) -> Params:
+            params = jax.tree.map(np.array, params)
+            for name, table, covered in tables:
+                functools.reduce(lambda node, part: node[part], name, params)[covered] = table[covered]
+            return params
+        return filled if tables else None
 
-    def _with_vectors(self, report: Report, now: state.State) -> state.State:
-        """The state before the first step with pretrained vectors in its embeddings; says how much they cover."""
-        chosen = build.pretrained(self.config, self.data.source, self.data.target)
-        if not chosen:
-            return now
-        params = jax.tree.map(np.asarray, now.params)
-        for one in chosen:
-            *above, last = one.name
-            node = functools.reduce(lambda node, name: node[name], above, params)
-            vocabulary = one.vocabulary
-            symbols = [None] * SPECIAL + [vocabulary.symbol(number) for number in range(SPECIAL, len(vocabulary))]
-            node[last], covered = vectors.initial(symbols, one.path, one.lowercase, node[last])
-            types, tokens = vectors.coverage(covered, build.symbol_counts(self.data, one.side))
-            report.message(f'{one.path}: vectors for {100 * types:.1f} % of the {one.side} symbols that stand in the '
-                           f'training text, which are {100 * tokens:.1f} % of all that stand there')
-        return self._beginning(now, params)
+    def _vectors(self, report: Report, one: build.Pretrained) -> tuple[np.ndarray, np.ndarray]:
+        """The table of an embedding with pretrained vectors, and which rows have one; says how much they cover."""
+        vocabulary = one.vocabulary
+        symbols = [None] * SPECIAL + [vocabulary.symbol(number) for number in range(SPECIAL, len(vocabulary))]
+        shape = functools.reduce(lambda node, part: node[part], one.name, self.example.state.params).shape
+        table, covered = vectors.initial(symbols, one.path, one.lowercase, np.zeros(shape, np.float32))
+        types, tokens = vectors.coverage(covered, build.symbol_counts(self.data, one.side))
+        report.message(f'{one.path}: vectors for {100 * types:.1f} % of the {one.side} symbols that stand in the '
+                       f'training text, which are {100 * tokens:.1f} % of all that stand there')
+        return table, covered
 
     def _begin(self, seed: Any, rate: Any) -> state.State:
         return build.begin(self.config, self.model, self.optimiser, jax.random.key(seed), rate,
@@ -271,6 +300,33 @@ class Trainer:
                              with_right=not self.model.reads_source()),
                 self.example.state.params,
                 self.plans.measured, purpose='measure', donate=False, progress=progress)
+
+
+def _beginning(now: state.State, given: Callable[[Params], Params] | None) -> state.State:
+    """The state before the first step, where its parameters are not to be random ones."""
+    if given is None:
+        return now
+    params = given(now.params)
+    average = now.average if now.average == () else jax.tree.map(jnp.array, params)
+    return now._replace(params=jax.tree.map(jnp.array, params), average=average)
+
+
+def _check_tokenizer(tokenizer: str, language: str, pairs: Sequence[Pair]) -> None:
+    """Raises UserError before a training that could not be scored, or whose scores would mean nothing."""
+    try:
+        translation.check_tokenizer(tokenizer, language, [pair.target for pair in pairs])
+        translation.bleu([pairs[0].target], [(pairs[0].target,)], tokenizer)  # it may not be installed
+    except UserError as error:
+        raise UserError(f'evaluation.{error}') from None
+
+
+def _check_memory(needed: int, progress: Callable[[str], None]) -> None:
+    """Says what the largest program needs, and raises UserError where the device has less."""
+    progress(f'the largest program needs {needed / 1e6:,.1f} MB')
+    free = loop.free_bytes()
+    if free is not None and needed > free:
+        raise UserError(f'the largest program needs {needed / 1e6:,.1f} MB and the device has {free / 1e6:,.1f} MB: '
+                        'batches.tokens must be smaller')
 
 
 class Reporting:
@@ -410,7 +466,8 @@ class Measuring:
         """The state with a lower rate, where as many measurements as a plateau has were no better; None = as it is."""
         numbers = self.trainer.loop
         since = step - max(int(self.best.step), int(self.best.lowered))
-        if numbers.plateau_patience is None or since // numbers.evaluate_every < numbers.plateau_patience:
+        if self.over or numbers.plateau_patience is None or \
+                since // numbers.evaluate_every < numbers.plateau_patience:
             return None
         self.best = self.best._replace(lowered=np.int32(step))
         lower = now._replace(rate=now.rate * numbers.plateau_factor)

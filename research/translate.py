@@ -9,8 +9,16 @@ r"""Translates lines: standard input to standard output, line for line.
     python -m research.translate --workdir=DIR --score < source_TAB_target.tsv   the scores of given translations
     python -m research.translate --workdir=DIR --alignments=links.txt --attention_picture=picture.png < source.txt
 
-With --json each line of output is an object: the source, the outputs with their scores and symbols, and (with
---alignments) what each output symbol read. Lines are read and written a few at a time, so memory does not grow.
+Lines are read and written 1,024 at a time, so memory does not grow. With --json each line of output is an object:
+
+    source, source_symbols     the line, and its symbols as they are read, the end symbol among them
+    outputs                    of each output, best first or as they were drawn:
+      text, symbols            the end symbol is among the symbols, unless the output was cut at its limit
+      score                    sum of the log-probabilities of the symbols
+      penalised                what outputs are ranked by
+      finished                 whether it ended before its limit
+      alignment, weights       with --alignments or --attention_picture: its links and, for each of its symbols, how
+                               much it read of each source symbol, the mean over heads and layers
 """
 
 import argparse
@@ -20,12 +28,12 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import IO, Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, NamedTuple
 
 import numpy as np
 
-from research import build
+from research import build, evaluate
 from research.decoding import minimum_bayes_risk
 from research.errors import UserError, one_line_errors
 from research.evaluation import alignment
@@ -40,7 +48,7 @@ class Request(NamedTuple):
 
     sampling: Sampling | None
     minimum_bayes_risk: bool
-    n_best: int              # outputs written of each line
+    outputs: int             # written of each line
     with_weights: bool
 
 
@@ -50,6 +58,8 @@ def request(options: argparse.Namespace) -> Request:
         value = getattr(options, name)
         if value is not None and value < low:
             raise UserError(f'--{name} is {value}; it must be at least {low}')
+    if options.seed is not None and options.seed >= 2**32:
+        raise UserError(f'--seed is {options.seed}; it must be below 2**32')
     drawn = options.minimum_bayes_risk or options.sample
     searched = [name for name in ('beams', 'length_penalty', 'coverage_penalty', 'n_best')
                 if getattr(options, name) is not None]
@@ -61,7 +71,7 @@ def request(options: argparse.Namespace) -> Request:
                         '--minimum_bayes_risk')
     if drawing and not drawn:
         raise UserError(f'--{drawing[0]} is for drawn outputs: give --sample or --minimum_bayes_risk, too')
-    if options.score and (drawn or searched or options.prefixes):
+    if options.score and (drawn or searched or options.prefixes is not None):
         raise UserError('--score scores what is given: nothing is searched for or drawn, and nothing begins with a '
                         'prefix')
     several = options.sample if options.sample else options.n_best or 1
@@ -75,29 +85,9 @@ def request(options: argparse.Namespace) -> Request:
                    options.attention_picture is not None or options.alignments is not None)
 
 
-class Members(NamedTuple):
-    """One run, or several that decide together."""
-
-    name: str
-    config: Any
-    model: Any
-    params: Any
-    source: Any
-    target: Any
-
-
-def members(workdirs: Sequence[str]) -> Members:
-    """Loads one run, or an ensemble of several; raises UserError where they do not fit together."""
-    from research import evaluate  # orbax is slow to import
-    runs = evaluate.load_all(workdirs)
-    model, params = evaluate.together(runs)
-    return Members('+'.join(run.name for run in runs), runs[0].config, model, params, runs[0].source, runs[0].target)
-
-
-def decoding_with(config: Any, options: argparse.Namespace) -> build.Decoding:
-    """How the config searches, with what the command line says otherwise."""
-    from research import evaluate
-    decoding = evaluate.searching(build.decoding(config), beams=options.beams, length_penalty=options.length_penalty,
+def decoding_with(runs: Sequence[evaluate.Run], options: argparse.Namespace) -> build.Decoding:
+    """How the config of the first run searches, with what the command line says otherwise; UserError as `searching`."""
+    decoding = evaluate.searching(runs, beams=options.beams, length_penalty=options.length_penalty,
                                   coverage_penalty=options.coverage_penalty)
     if options.n_best is not None and options.n_best > decoding.beams:
         raise UserError(f'--n_best is {options.n_best}, and a search with {decoding.beams} beams holds so many '
@@ -128,15 +118,17 @@ def record(source: str, outputs: Sequence[Translation], with_weights: bool) -> s
         said = {'text': output.text, 'score': round(output.score, 6), 'penalised': round(output.penalised, 6),
                 'finished': output.finished, 'symbols': output.written}
         if with_weights:
-            weights = output.weights.mean(axis=0)
+            weights = output.weights.mean(axis=0, dtype=np.float64)
             said |= {'alignment': hard(output), 'weights': np.round(weights, 4).tolist()}
         return said
-    symbols = {'source_symbols': outputs[0].source} if outputs else {}
-    return json.dumps({'source': source, **symbols, 'outputs': [one(output) for output in outputs]}, ensure_ascii=False)
+    return json.dumps({'source': source, 'source_symbols': outputs[0].source,
+                       'outputs': [one(output) for output in outputs]}, ensure_ascii=False)
 
 
 def hard(output: Translation) -> str:
-    """The links of an output in Pharaoh's form, `0-0 1-2`: source and output symbols from 0, without their ends."""
+    """The links of an output in Pharaoh's form, `0-0 1-2`: source and output symbols as they are read and written,
+    counted from 0, each output symbol with the one that it read most; the end symbols are left out.
+    """
     weights = output.weights.mean(axis=0)[:len(output.symbols), :len(output.source) - 1]
     return ' '.join(f'{s}-{t}' for s, t in sorted(alignment.links(weights)))
 
@@ -146,74 +138,83 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     with one_line_errors('research.translate'):
         asked = request(options)
-        if options.attention_picture:
+        picture = None
+        if options.attention_picture is not None:
             from research.analysis import pictures  # matplotlib is slow to import
-            pictures.check_path(options.attention_picture)
-        chosen = members([name for name in options.workdir.split(',') if name])
-        decoding = decoding_with(chosen.config, options)
-        common = chosen.model, chosen.source, chosen.target, decoding, asked.with_weights, Said()
-        work = _scored(Scorer(*common), chosen) if options.score else _translated(
-            Translator(*common, sampling=asked.sampling), chosen, options.prefixes, asked)
+            picture = pathlib.Path(pictures.check_path(options.attention_picture))
+        runs = evaluate.load_all(options.workdir.split(','))
+        decoding = decoding_with(runs, options)
+        model, params = evaluate.together(runs)
+        run = runs[0]._replace(name='+'.join(one.name for one in runs), model=model, params=params)
+        common = run.model, run.source, run.target, decoding, asked.with_weights, Said()
         sys.stdout.reconfigure(encoding='utf-8', newline='\n')  # whatever the locale: as it came in
-        links = open(options.alignments, 'w', encoding='utf-8') if options.alignments else None  # noqa: SIM115
-        at_once = 1 if sys.stdin.isatty() else AT_ONCE
+        lines = read(sys.stdin.buffer, 1 if sys.stdin.isatty() else AT_ONCE)
+        batches = scored(lines, Scorer(*common), run) if options.score else translated(
+            lines, Translator(*common, sampling=asked.sampling), run, options.prefixes, asked)
         try:
-            for batch in work(read(sys.stdin.buffer, at_once)):
-                for number, source, outputs in batch:
-                    best = outputs[0] if outputs else None
-                    if options.json:
-                        print(record(source, outputs, asked.with_weights))
-                    else:
-                        print(f'{best.score:.6f}' if options.score else best.text)
-                    if links is not None:
-                        print(hard(best), file=links)
-                    if options.attention_picture and best.written:  # an empty line has no picture
-                        path = pathlib.Path(options.attention_picture)
-                        pictures.attention_picture(
-                            path if number == 1 else path.with_stem(f'{path.stem}-{number}'), best.weights,
-                            best.source, best.written, f'{chosen.name}: {best.text}')
-                sys.stdout.flush()
+            with _opened(options.alignments) as links:
+                for batch in batches:
+                    for number, source, outputs in batch:
+                        best = outputs[0]
+                        if options.json:
+                            print(record(source, outputs, asked.with_weights))
+                        else:
+                            print(f'{best.score:.6f}' if options.score else best.text)
+                        if links is not None:
+                            print(hard(best), file=links)
+                        if picture is not None and best.written:  # an empty line has no picture
+                            pictures.attention_picture(
+                                picture if number == 1 else picture.with_stem(f'{picture.stem}-{number}'),
+                                best.weights, best.source, best.written, f'{run.name}: {best.text}')
+                    sys.stdout.flush()
         except BrokenPipeError:  # whoever read has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        finally:
-            if links is not None:
-                links.close()
 
 
-Batches = Iterator[list[tuple[int, str, list[Translation]]]]  # number, source and outputs of some lines
-Work = Callable[[Iterator[list[str]]], Batches]
+def _opened(path: str | None) -> contextlib.AbstractContextManager[IO[str] | None]:
+    """The file of alignments, where one is asked for."""
+    if path is None:
+        return contextlib.nullcontext()
+    try:
+        return open(path, 'w', encoding='utf-8')
+    except OSError as error:
+        raise UserError(f'--alignments={path}: cannot be written ({error.strerror})') from None
 
 
-def _translated(translator: Translator, chosen: Members, prefixes: str | None, asked: Request) -> Work:
-    as_read = build.source_line(chosen.config)
+Batch = list[tuple[int, str, list[Translation]]]  # number, source and outputs of some lines
 
-    def work(batches):
-        if prefixes is None:
-            yield from translated(batches, None)
-            return
-        with contextlib.closing(read_lines(prefixes)) as given:
-            yield from translated(batches, given)
-            if next(given, None) is not None:
-                raise UserError(f'{prefixes} has more lines than standard input: each line must have its prefix')
 
-    def translated(batches, given):
+def translated(batches: Iterable[list[str]], translator: Translator, run: evaluate.Run, prefixes: str | None,
+               asked: Request) -> Iterator[Batch]:
+    """The outputs of lines, some at a time, as it is asked for; what there is to say of them is said.
+
+    Raises:
+      UserError: those of the translator; the file of prefixes has another number of lines.
+    """
+    as_read, as_written = build.source_line(run.config), build.target_line(run.config)
+    with contextlib.nullcontext() if prefixes is None else contextlib.closing(read_lines(prefixes)) as given:
         first = 1
         for lines in batches:
-            beginnings = None if given is None else _prefixes(given, prefixes, lines, first)
-            remark_unknown('standard input', chosen.source, lines, first)
-            found = translator.n_best(chosen.params, [as_read(line) for line in lines], beginnings, first)
+            beginnings = None if given is None else [
+                as_written(line) for line in _beginnings(given, prefixes, lines, first)]
+            sources = [as_read(line) for line in lines]
+            remark_unknown('standard input', run.source, sources, first)
+            if beginnings is not None:
+                remark_unknown(prefixes, run.target, beginnings, first, 'target')
+            found = translator.n_best(run.params, sources, beginnings, first)
             if asked.minimum_bayes_risk:
                 found = [[outputs[minimum_bayes_risk.choose([output.text for output in outputs])]]
                          for outputs in found]
-            else:
-                found = [outputs[:asked.n_best] for outputs in found]
+            found = [outputs[:asked.outputs] for outputs in found]
             remark_cut([outputs[0] for outputs in found], first)
             yield list(zip(itertools.count(first), lines, found))
             first += len(lines)
-    return work
+        if given is not None and next(given, None) is not None:
+            raise UserError(f'{prefixes}:{first}: standard input has no such line; each line must have its prefix, and '
+                            'each prefix its line')
 
 
-def _prefixes(given: Iterator[str], path: str, lines: Sequence[str], first: int) -> list[str]:
+def _beginnings(given: Iterator[str], path: str, lines: Sequence[str], first: int) -> list[str]:
     beginnings = list(itertools.islice(given, len(lines)))
     if len(beginnings) < len(lines):
         raise UserError(f'{path}:{first + len(beginnings)}: there is no such line, but standard input has one; each '
@@ -221,18 +222,18 @@ def _prefixes(given: Iterator[str], path: str, lines: Sequence[str], first: int)
     return beginnings
 
 
-def _scored(scorer: Scorer, chosen: Members) -> Work:
-    as_read = build.source_line(chosen.config)
-
-    def work(batches):
-        first = 1
-        for lines in batches:
-            sources, outputs = pairs_of(lines, first)
-            remark_unknown('standard input', chosen.source, sources, first)
-            found = scorer(chosen.params, [as_read(line) for line in sources], outputs, first)
-            yield [(number, source, [one]) for number, source, one in zip(itertools.count(first), sources, found)]
-            first += len(lines)
-    return work
+def scored(batches: Iterable[list[str]], scorer: Scorer, run: evaluate.Run) -> Iterator[Batch]:
+    """The scores of given outputs, some at a time; UserError as `pairs_of` and the scorer."""
+    as_read, as_written = build.source_line(run.config), build.target_line(run.config)
+    first = 1
+    for lines in batches:
+        given, outputs = pairs_of(lines, first)
+        sources, outputs = [as_read(line) for line in given], [as_written(line) for line in outputs]
+        remark_unknown('standard input', run.source, sources, first)
+        remark_unknown('standard input', run.target, outputs, first, 'target')
+        found = scorer(run.params, sources, outputs, first)
+        yield [(number, source, [one]) for number, source, one in zip(itertools.count(first), given, found)]
+        first += len(lines)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -244,7 +245,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--coverage_penalty', type=float, help='of the search (default: the config of the run)')
     parser.add_argument('--n_best', type=int, help='outputs of each line, at most as many as beams; needs --json')
     parser.add_argument('--prefixes', metavar='FILE', help='a line for each line: what its output begins with')
-    parser.add_argument('--sample', type=int, metavar='K', help='draw K outputs of each line')
+    parser.add_argument('--sample', type=int, metavar='K', help='draw K outputs of each line; several need --json')
     parser.add_argument('--minimum_bayes_risk', type=int, metavar='K',
                         help='draw K outputs (32 or more are usual), write the one most like all of them by chrF')
     parser.add_argument('--temperature', type=float, help='of drawing (default: 1)')
@@ -253,9 +254,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--seed', type=int, help='of drawing (default: 0)')
     parser.add_argument('--score', action='store_true', help='score given translations, source TAB target')
     parser.add_argument('--json', action='store_true', help='write a JSON object a line')
-    parser.add_argument('--alignments', metavar='FILE', help='write links, 0-0 1-2 ..., a line for each line')
+    parser.add_argument('--alignments', metavar='FILE',
+                        help='write the links of the first output, 0-0 1-2 ..., a line for each line')
     parser.add_argument('--attention_picture', metavar='FILE.png',
-                        help='draw what the output reads; further lines: FILE-2.png, FILE-3.png, ...')
+                        help='draw what the first output reads; further lines: FILE-2.png, FILE-3.png, ...')
     return parser
 
 

@@ -22,7 +22,7 @@ from research.text.vocabulary import BEGIN, PAD, Vocabulary
 
 FEW = 8  # rows of the small program, for a handful of lines
 END_SIGN = '</s>'  # how the end symbol is shown to people
-Progress = Callable[[int, int], None]  # gets how many lines are done, and how many there are
+Progress = Callable[[int, int], None]  # gets how many lines are done, and how many have been read
 
 
 class Sampling(NamedTuple):
@@ -61,7 +61,7 @@ class Translator:
       source, target: the vocabularies.
       decoding: how to search.
       with_weights: also return the attention weights.
-      progress: called with (lines done, lines) after each batch.
+      progress: called with (lines done, lines read) after each batch; both count the lines before the first.
       sampling: how to draw outputs; None = they are searched for.
     """
 
@@ -114,7 +114,7 @@ class Translator:
           first: the number of the first line, for messages and for what is drawn.
 
         Raises:
-          UserError: a line is too long to be read, or a prefix is as long as its output may be.
+          UserError: a line is too long to be read, or a prefix is as long as its output may be or has an empty line.
         """
         ids = [self.source.encode(line) for line in lines]
         given = self._prefixes(ids, prefixes, first)
@@ -139,7 +139,7 @@ class Translator:
                 outputs[index] = [self._translation(found, row, beam, ids[index])
                                   for beam in range(found.tokens.shape[1]) if found.scores[row, beam] > -np.inf]
             done += len(members)
-            self.progress(done, len(lines))
+            self.progress(first - 1 + done, first - 1 + len(lines))
         return outputs
 
     def _search(self, S):
@@ -177,6 +177,8 @@ class Translator:
             return [np.zeros(0, np.int32)] * len(ids)
         given = [self.target.encode(prefix)[:-1] for prefix in prefixes]
         for number, (source, symbols) in enumerate(zip(ids, given, strict=True), first):
+            if len(symbols) and len(source) == 1:
+                raise UserError(f'line {number} is empty, and so is its output: its prefix must be empty, too')
             if len(symbols) >= self.decoding.limit(len(source)):
                 raise UserError(f'line {number}: a prefix of {len(symbols)} symbols for an output of at most '
                                 f'{self.decoding.limit(len(source))} (decoding.maximum_ratio and maximum_extra)')
@@ -214,10 +216,17 @@ class Scorer:
                  first: int = 1) -> list[Translation]:
         """The outputs as if they had been written for these lines; their end symbols count.
 
-        Raises UserError when a line or an output is longer than the model has positions for.
+        As in a search, an empty line has an empty output, of no symbol and with score 0.
+
+        Raises:
+          UserError: a line or an output is longer than the model has positions for, or an empty line has an output.
         """
         ids = [(self.source.encode(line), self.target.encode(output))
                for line, output in zip(lines, outputs, strict=True)]
+        for number, (source, target) in enumerate(ids, first):
+            if len(source) == 1 < len(target):
+                raise UserError(f'line {number}: the source is empty and the target is not; only an empty one is a '
+                                'translation of nothing')
         for number, (source, target) in enumerate(ids, first):
             for side, what, longest in ((source, 'source', self.decoding.longest_source),
                                         (target, 'target', self.decoding.longest_target)):
@@ -239,12 +248,13 @@ class Scorer:
                 scores, weights = jax.device_get(self._score(params, _batch(rows, S, T, [ids[k] for k in members])))
                 for row, index in enumerate(members):
                     source, target = ids[index]
-                    read = weights[row][:, :len(target), :len(source)] if self.with_weights else None
                     symbols = self.target.symbols(target)
+                    written = [*symbols, END_SIGN] if len(source) > 1 else []
+                    read = weights[row][:, :len(written), :len(source)] if self.with_weights else None
                     found[index] = Translation(outputs[index], symbols, [*self.source.symbols(source), END_SIGN],
-                                               [*symbols, END_SIGN], float(scores[row]), True, read, float(scores[row]))
+                                               written, float(scores[row]), True, read, float(scores[row]))
                 done += len(members)
-                self.progress(done, len(ids))
+                self.progress(first - 1 + done, first - 1 + len(ids))
         return found
 
     def _both(self, params, batch):
@@ -267,6 +277,8 @@ def _batch(rows, S, T, pairs):
     source, inputs, targets = (np.full((rows, length), PAD, np.int32) for length in (S, T, T))
     segments = np.zeros((rows, S), np.int32), np.zeros((rows, T), np.int32)
     for row, (left, right) in enumerate(pairs):
+        if len(left) == 1:  # nothing in, nothing out
+            continue
         source[row, :len(left)], segments[0][row, :len(left)] = left, 1
         inputs[row, 0], inputs[row, 1:len(right)] = BEGIN, right[:-1]
         targets[row, :len(right)], segments[1][row, :len(right)] = right, 1
@@ -288,16 +300,17 @@ class Said:
         now = time.monotonic()
         if now - self.said >= self.every and done < lines:
             left = (now - self.begin) / done * (lines - done)
-            print(f'{done:,} of {lines:,} lines, about {left:.0f} s left', file=sys.stderr)
+            print(f'{done:,} of {lines:,} lines read, about {left:.0f} s left', file=sys.stderr)
             self.said = now
 
 
-def remark_unknown(name: str, vocabulary: Vocabulary, lines: Sequence[str], first: int = 1) -> None:
-    """Says on standard error which source symbols were never seen in training: the model reads them all as one."""
+def remark_unknown(name: str, vocabulary: Vocabulary, lines: Sequence[str], first: int = 1,
+                   side: str = 'source') -> None:
+    """Says on standard error which symbols of a side were never seen in training: they are all one to the model."""
     unknown = [(number, symbols) for number, line in enumerate(lines, first) if (symbols := vocabulary.unknown(line))]
     if unknown:
         number, symbols = unknown[0]
-        print(f'{name}: {sum(len(symbols) for _, symbols in unknown):,} unknown source symbols in {len(unknown):,} of '
+        print(f'{name}: {sum(len(symbols) for _, symbols in unknown):,} unknown {side} symbols in {len(unknown):,} of '
               f'{len(lines):,} lines; the first is {symbols[0]!r} in line {number}', file=sys.stderr)
 
 

@@ -10,11 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 
+import research.evaluate
 import research.train
 import research.translate
 from research.attention.registry import VARIANTS
 from research.cells.registry import CELLS
 from tests.conftest import REPOSITORY
+from tests.test_translate import ran
 
 TINY = ['--config.data.train=60', '--config.data.dev=10', '--config.data.test=12', '--config.data.longest=5',
         '--config.data.longest_test=7', '--config.batches.tokens=128', '--config.batches.buckets=2',
@@ -82,11 +84,13 @@ def test_translate_answers_line_for_line_also_to_an_empty_line(workdir, tmp_path
     done = command('research.translate', f'--workdir={workdir}', text=f'{word} {word}\n\n{word}\n')
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split('\n')) == 4
-    beams = command('research.translate', f'--workdir={workdir}', '--beams=3',
-                    f'--attention_picture={tmp_path / "picture.png"}', text=f'{word} {word}\n{word}\n')
-    assert beams.returncode == 0, beams.stderr
-    for name in ('picture.png', 'picture-2.png'):
+    beams = ran(research.translate.main, [
+        f'--workdir={workdir}', '--beams=3', f'--attention_picture={tmp_path / "picture.png"}'],
+        f'{word} {word}\n\n{word}\n'.encode())
+    assert len(beams.lines) == 3
+    for name in ('picture.png', 'picture-3.png'):
         assert (tmp_path / name).read_bytes().startswith(b'\x89PNG')
+    assert len(list(tmp_path.iterdir())) == 2  # an empty line has none
 
 
 def test_the_catalogue_names_every_variant_and_cell():
@@ -154,8 +158,10 @@ def test_a_corpus_that_has_changed_is_not_trained_on_and_the_run_stays_readable(
     assert done.returncode == 0, done.stderr
     (tmp_path / 'train.tsv').write_text('a b\tx y\nc\tz\n')
     refused(train_here(*options), 'holds a run on other data', 'corpus')
-    refused(command('research.evaluate', f'--workdir={tmp_path / "run"}', '--split=test'), 'the corpus has changed')
-    assert command('research.translate', f'--workdir={tmp_path / "run"}', text='a\n').returncode == 0
+    scored = ran(research.evaluate.main, [f'--workdir={tmp_path / "run"}', '--split=test'])
+    assert scored.code == 2
+    assert 'the corpus has changed' in scored.err
+    assert len(ran(research.translate.main, [f'--workdir={tmp_path / "run"}'], b'a\n').lines) == 1
 
 
 def test_a_config_file_that_is_not_there(tmp_path, train_here):
@@ -213,7 +219,7 @@ def test_a_language_model_that_cannot_be_trained(content, words, more, names, tm
 def translate_here(monkeypatch, capsys, workdir):
     """Translates bytes in this process: (exit code, standard output, standard error)."""
     def run(data, *arguments):
-        monkeypatch.setattr(sys, 'stdin', SimpleNamespace(buffer=io.BytesIO(data)))
+        monkeypatch.setattr(sys, 'stdin', SimpleNamespace(buffer=io.BytesIO(data), isatty=lambda: False))
         code = 0
         try:
             research.translate.main([f'--workdir={workdir}', *arguments])
@@ -243,12 +249,6 @@ def test_standard_output_is_utf8_and_unknown_symbols_are_told(workdir):
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.decode('utf-8').split('\n')) == 3
     assert b'1 unknown source symbols in 1 of 2 lines' in done.stderr
-
-
-def test_a_work_directory_without_a_run(tmp_path):
-    for program in ('research.evaluate', 'research.translate'):
-        more = ['--split=test'] if program == 'research.evaluate' else []
-        refused(command(program, f'--workdir={tmp_path}', *more), str(tmp_path), 'holds no run')
 
 
 @pytest.mark.parametrize(('arguments', 'names'), [

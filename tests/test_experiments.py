@@ -9,6 +9,7 @@ from experiments.learning import __main__ as learning
 from experiments.learning.tasks import RATES, SEEDS, Case, cases
 from research import build
 from research.attention.registry import VARIANTS
+from research.study import arms
 
 
 @pytest.mark.parametrize(('main', 'arguments', 'message'), [
@@ -38,6 +39,17 @@ def test_every_variant_has_a_case_and_every_config_of_a_case_is_one():
         build.validate(case.config)
 
 
+@pytest.fixture
+def few(monkeypatch):
+    """Two cases, one of them with a reader, with few data and a layer: nothing is to be learned."""
+    little = {'data.train': 200, 'data.dev': 20, 'data.test': 20, 'batches.buckets': 1, 'decoder.layers': 1}
+    chosen = [case._replace(config=arms.override(case.config, little))
+              for case in cases() if (case.name, case.task) in (('fourier', 'recall'), ('synthesizer_random', 'copy'))]
+    monkeypatch.setattr(learning, 'cases', lambda: chosen)
+    return {case.name: case for case in chosen}
+
+
+@pytest.mark.usefixtures('few')
 def test_learning_tries_the_rates_and_then_the_seeds_and_goes_on_where_it_stopped(tmp_path, capsys):
     arguments = ['--names', 'fourier', '--tasks', 'recall', '--steps', '2', '--workdir', str(tmp_path)]
     learning.main(arguments)
@@ -56,12 +68,10 @@ def test_learning_tries_the_rates_and_then_the_seeds_and_goes_on_where_it_stoppe
     assert 'the last line was cut off' in capsys.readouterr().err
 
 
-def test_a_case_that_cannot_run_is_named_and_does_not_stop_the_others(tmp_path, capsys, monkeypatch):
-    good, bad = (case for case in cases() if (case.name, case.task) in (('fourier', 'recall'),
-                                                                        ('synthesizer_random', 'copy')))
-    good, bad = (good, bad) if good.name == 'fourier' else (bad, good)
+def test_a_case_that_cannot_run_is_named_and_does_not_stop_the_others(tmp_path, capsys, monkeypatch, few):
+    bad = few['synthesizer_random']
     bad.config.decoder.reader.maximum_length = 16  # less than may be written
-    monkeypatch.setattr(learning, 'cases', lambda: [bad, good])
+    monkeypatch.setattr(learning, 'cases', lambda: [bad, few['fourier']])
     with pytest.raises(SystemExit) as caught:
         learning.main(['--steps', '2', '--workdir', str(tmp_path)])
     assert caught.value.code == 2

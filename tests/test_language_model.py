@@ -184,7 +184,7 @@ def test_beams_are_refused_where_nothing_is_searched_for(learned, capsys):
 
 def test_there_is_nothing_to_translate(learned):
     with pytest.raises(UserError, match='there is nothing that it could translate'):
-        evaluate.Run.load(learned.workdir).translator()
+        evaluate.together([evaluate.Run.load(learned.workdir)])
 
 
 def test_labels_have_an_accuracy_and_no_perplexity(tmp_path, capsys):

@@ -387,6 +387,7 @@ class PackedPlan(Plan):
       shape: (S, T) of a row; T counts the targets with their ENDs.
       rows: B.
       seed: of the order; None = one epoch and no more (for evaluation), rows of equal lengths one after the other.
+      longest: (s, t): a longer pair is dropped, though the row may have room for it; None = the row decides alone.
 
     `ids(k)` is int64 [B, most pairs in a row], in the order of the segments.
 
@@ -395,14 +396,16 @@ class PackedPlan(Plan):
       UserError: no pair fits in a row.
     """
 
-    def __init__(self, pairs: Store | Sequence[Ids], shape: tuple[int, int], rows: int, seed: int | None = None):
+    def __init__(self, pairs: Store | Sequence[Ids], shape: tuple[int, int], rows: int, seed: int | None = None,
+                 longest: tuple[int, int] | None = None):
         """Packs; makes no batch yet."""
         if rows < 1:
             raise ValueError(f'A batch has at least one row, not {rows}.')
         self._store = store = pairs if isinstance(pairs, Store) else Pairs(pairs)
         self.seed, self._labelled = seed, False
         S, T = shape
-        fits = (store.cells[:, :2] <= (S, T)).all(axis=1)
+        room = np.minimum((S, T), longest or (S, T))
+        fits = (store.cells[:, :2] <= room).all(axis=1)
         if not fits.any():
             raise UserError(f'none of {len(store)} pairs fits in a row of ({S}, {T})')
         self.dropped = Members(store, ~fits)

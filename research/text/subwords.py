@@ -11,14 +11,16 @@ Unicode keeps free for such use; where they, or U+FDD0, are found in a text, the
 
 import abc
 import base64
+import bisect
 import collections
+import functools
 import io
 import itertools
 import json
 import math
 import random
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import sentencepiece
@@ -26,7 +28,11 @@ import sentencepiece
 from research.errors import UserError
 from research.text.vocabulary import END, SPECIAL, UNKNOWN, UNKNOWN_SIGN, Vocabulary
 
-LINES_READ = 500_000  # lines that are trained on at most: the trainer holds them in memory
+# Lines that are trained on at most: the trainer holds them in memory. That of unigram needs some 22 bytes a character:
+# half a gigabyte for lines of 120, so that a whole preparation stays below one.
+LINES_READ = 200_000
+MERGES_KEPT = 1 << 16  # sequences of pieces that are kept with what their merges make of them: some 60 MB
+WORDS_KEPT = 1 << 14   # words that are kept with what is known of their cuts: some 50 MB
 
 _MARK = '▁'                        # U+2581: a space
 _KEPT = '\0\t\n\r\x1f▁▅'           # the trainer skips, cuts off or splits at these characters, or skips their lines
@@ -41,7 +47,8 @@ class Subwords(Vocabulary):
     """Abstract: a SentencePiece model whose ids are the vocabulary's ids.
 
     Characters that were not seen in training become UNKNOWN, several in a row one UNKNOWN. Threads may share one
-    vocabulary. A random cut takes time with the square of a word's length (bpe) or in proportion to it (unigram).
+    vocabulary. A random cut takes time with the square of a word's length (bpe) or in proportion to it (unigram); words
+    come again and again, and what was found out about the last of them is kept.
 
     Args of the constructor:
       model: SentencePiece's, as `build` trains it.
@@ -68,6 +75,10 @@ class Subwords(Vocabulary):
                 or self._processor.normalize(' Ⅸ  ') != _MARK * 2 + 'Ⅸ' + _MARK * 2
                 or (self._scores == tuple(range(0, -len(self._scores), -1))) != (self.unit == 'bpe')):
             raise UserError(f'vocabulary: damaged, its model is none that was trained here for {self.unit}')
+
+    def __reduce__(self):
+        """A copy, in another process too, has the model and nothing that is kept of words."""
+        return type(self), (self._model,)
 
     def to_json(self) -> str:
         """The unit, and the model's bytes in base64."""
@@ -125,14 +136,13 @@ class Subwords(Vocabulary):
           UserError: alpha is out of its range.
         """
         self._check_alpha(alpha)
-        bits = np.random.PCG64(seed)
+        uniform = functools.partial(next, _uniform(seed))
         marked = (_MARK + line.translate(_HIDE).replace(' ', _MARK)) if line else ''
         words = [self.cuts(word, alpha) for word in re.findall(f'{_MARK}[^{_MARK}]*', marked)]
-        return [self._as_ids(itertools.chain.from_iterable(cut(lambda: (bits.random_raw() >> 11) * 2.0 ** -53)
-                                                           for cut in words)) for _ in range(count)]
+        return [self._as_ids(itertools.chain.from_iterable(cut(uniform) for cut in words)) for _ in range(count)]
 
     @abc.abstractmethod
-    def cuts(self, word: str, alpha: float) -> Callable[[Callable[[], float]], list[str]]:
+    def cuts(self, word: str, alpha: float) -> Callable[[Callable[[], float]], Sequence[str]]:
         """How a word is cut at random.
 
         Args:
@@ -166,18 +176,30 @@ class BytePair(Subwords):
 
     unit = 'bpe'
 
-    def cuts(self, word: str, alpha: float) -> Callable[[Callable[[], float]], list[str]]:
+    def __init__(self, model: bytes):
+        """Nothing is kept yet."""
+        super().__init__(model)
+        self._merged = functools.lru_cache(MERGES_KEPT)(self._merges)
+
+    def cuts(self, word: str, alpha: float) -> Callable[[Callable[[], float]], Sequence[str]]:
         """How a word is cut at random."""
         def cut(uniform):
-            pieces = list(word)
+            pieces = tuple(word)
             while True:
-                merges = [(self._ids[left + right], place) for place, (left, right)
-                          in enumerate(itertools.pairwise(pieces)) if left + right in self._ids and uniform() >= alpha]
-                if not merges:
+                # The first merge that is kept decides, so those behind it need no number.
+                for merged in self._merged(pieces):
+                    if uniform() >= alpha:
+                        pieces = merged
+                        break
+                else:
                     return pieces
-                _, place = min(merges)
-                pieces[place:place + 2] = [pieces[place] + pieces[place + 1]]
         return cut
+
+    def _merges(self, pieces):
+        """What each possible merge makes of some pieces, the first merge first."""
+        found = sorted((self._ids[left + right], place) for place, (left, right)
+                       in enumerate(itertools.pairwise(pieces)) if left + right in self._ids)
+        return [(*pieces[:place], self._pieces[number - SPECIAL], *pieces[place + 2:]) for number, place in found]
 
     def _check_alpha(self, alpha):
         if not 0 <= alpha <= 1:
@@ -197,28 +219,39 @@ class Unigram(Subwords):
 
     unit = 'unigram'
 
-    def cuts(self, word: str, alpha: float) -> Callable[[Callable[[], float]], list[str]]:
+    def __init__(self, model: bytes):
+        """Nothing is kept yet."""
+        super().__init__(model)
+        self._kept_lattice = functools.lru_cache(WORDS_KEPT)(self._lattice)
+
+    def cuts(self, word: str, alpha: float) -> Callable[[Callable[[], float]], Sequence[str]]:
         """How a word is cut at random."""
-        sums, options = [0.0], [[]]  # of word[:end]: log of the sum over its cuts; (where its last piece starts, log)
-        for end in range(1, len(word) + 1):
-            found = [(start, sums[start] + alpha * self._scores[self._ids[word[start:end]] - SPECIAL])
-                     for start in range(max(0, end - self._longest), end) if word[start:end] in self._ids]
-            found = found or [(end - 1, sums[end - 1])]  # an unknown character stands alone in every cut
-            greatest = max(value for _, value in found)
-            sums.append(greatest + math.log(sum(math.exp(value - greatest) for _, value in found)))
-            options.append(found)
+        lattice = self._kept_lattice(word, alpha)
 
         def cut(uniform):
             pieces, end = [], len(word)
             while end:
-                shares = itertools.accumulate(math.exp(value - sums[end]) for _, value in options[end])
-                drawn = uniform()
-                passed = sum(share <= drawn for share in shares)
-                start, _ = options[end][min(passed, len(options[end]) - 1)]  # the last share may be a hair below 1
-                pieces.append(word[start:end])
+                starts, shares = lattice[end]
+                start = starts[min(bisect.bisect_right(shares, uniform()), len(starts) - 1)]  # the last share may be
+                pieces.append(word[start:end])                                                # a hair below 1
                 end = start
             return pieces[::-1]
         return cut
+
+    def _lattice(self, word, alpha):
+        """For each end in a word: where the last piece of word[:end] can start, and the probabilities of these starts,
+        summed up.
+        """
+        sums, found = [0.0], [((), ())]  # of word[:end]: log of the sum over its cuts
+        for end in range(1, len(word) + 1):
+            options = [(start, sums[start] + alpha * self._scores[self._ids[word[start:end]] - SPECIAL])
+                       for start in range(max(0, end - self._longest), end) if word[start:end] in self._ids]
+            options = options or [(end - 1, sums[end - 1])]  # an unknown character stands alone in every cut
+            greatest = max(value for _, value in options)
+            sums.append(greatest + math.log(sum(math.exp(value - greatest) for _, value in options)))
+            shares = itertools.accumulate(math.exp(value - sums[end]) for _, value in options)
+            found.append((tuple(start for start, _ in options), tuple(shares)))
+        return found
 
     def _check_alpha(self, alpha):
         if not 0 <= alpha <= 1000:
@@ -280,6 +313,13 @@ def from_text(unit: str, model: object) -> Subwords:
     except (TypeError, ValueError):
         raise UserError('vocabulary: damaged, its model must be a text in base64') from None
     return _CLASSES[unit](content)
+
+
+def _uniform(seed) -> Iterator[float]:
+    """Independent numbers, uniform in [0, 1), that the seed decides."""
+    bits = np.random.PCG64(seed)
+    while True:
+        yield from ((bits.random_raw(100) >> np.uint64(11)) * 2.0 ** -53).tolist()
 
 
 def _choose(lines, count):

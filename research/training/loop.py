@@ -1,5 +1,6 @@
 """The training loop, and the programs it runs: one for each shape of batch, all compiled before the first step."""
 
+import pathlib
 from collections.abc import Callable, Iterable
 
 import jax
@@ -36,8 +37,29 @@ class Programs:
     def __len__(self) -> int:
         return len(self._programs)
 
+    @property
+    def bytes(self) -> int:
+        """What the largest program needs while it runs: arguments, results that take no argument's place, and what it
+        makes on the way.
+        """
+        needs = (program.memory_analysis() for program in self._programs.values())
+        return max(need.argument_size_in_bytes + need.output_size_in_bytes - need.alias_size_in_bytes
+                   + need.temp_size_in_bytes for need in needs)
+
     def __call__(self, tree, batch: Batch):
         return self._programs[batch.source.shape, batch.inputs.shape](tree, batch)
+
+
+def free_bytes() -> int | None:
+    """What the device has for programs: all of an accelerator's memory, what is left of a CPU's; None = unknown."""
+    device = jax.devices()[0]
+    if device.platform != 'cpu':
+        return (device.memory_stats() or {}).get('bytes_limit')
+    try:
+        lines = pathlib.Path('/proc/meminfo').read_text(encoding='ascii').splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith('MemAvailable:')), None)
 
 
 def blank_batch(B: int, S: int, T: int) -> Batch:

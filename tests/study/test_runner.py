@@ -15,7 +15,8 @@ from research.study import runner
 from research.training.workdir import locked
 
 NAMES = ['none', 'additive']
-TINY = {'encoder.features': 8, 'encoder.embedding_features': 8, 'decoder.features': 8, 'decoder.embedding_features': 8}
+TINY = {'encoder.features': 8, 'encoder.embedding_features': 8, 'decoder.features': 8, 'decoder.embedding_features': 8,
+        'batches.buckets': 1}
 
 
 @pytest.fixture(scope='module')
@@ -58,7 +59,7 @@ def test_every_arm_runs_with_every_seed_and_is_recorded(finished):
         assert line['seconds']['train'] > 0
         assert (line['alignment'] is None) == (line['arm'] == 'none')
         assert (line['examples'][0]['weights'] is None) == (line['arm'] == 'none')
-    assert [line['seconds']['compile'] > 1 for line in lines(folder)] == [True, False] * 2  # once an arm
+    assert [line['seconds']['compile'] > 0.1 for line in lines(folder)] == [True, False] * 2  # once an arm
     assert lines(folder)[0]['changes'] == {'decoder.reader.energy_width': None, 'decoder.reader.name': 'none',
                                             'decoder.reader.normaliser': None}
 
@@ -77,7 +78,7 @@ def test_seeds_are_paired_and_different(study):
         begin(trainers[0], 10), begin(trainers[1], 10), begin(trainers[0], 11))
     for mine, theirs in zip(ids, same_ids, strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    assert any(np.any(mine != theirs) for mine, theirs in zip(ids, other_ids, strict=True))
+    assert any(not np.array_equal(mine, theirs) for mine, theirs in zip(ids, other_ids, strict=True))
     shared = [name for name in params if name in same and params[name].shape == same[name].shape]
     assert any('encoder' in name for name in shared)
     assert any('decoder' in name for name in shared)
