@@ -43,8 +43,7 @@ def test_each_run_is_made_once_and_its_line_says_what_decided_it(tiny, capsys):
     assert f'length penalty {best} (power)' in line['decoding']
     assert line['decoding'].startswith('beam 2')
     assert sum(row['count'] for row in line['by_length']) == 8
-    assert line['seconds']['train'] > 0
-    assert line['seconds']['whole'] > line['seconds']['train']
+    assert 0 < line['seconds']['whole'] > line['seconds']['train'] >= 0  # rounded to tenths
     card = (tiny / 'README.md').read_text()
     assert '## Tiny' in card
     assert f'{line["metrics"][0]["value"]:.2f}' in card
