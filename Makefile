@@ -4,7 +4,7 @@ WORKERS ?= 2
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 READY := .venv/installed-$(VERSION)
 
-.PHONY: demo test test-slow test-peers test-cost study learn cost catalogue check clean
+.PHONY: demo test test-slow test-peers test-cost study learn translation cost catalogue check clean
 
 demo: $(READY)
 	.venv/bin/python -m experiments.run forgetting --task pronunciation \
@@ -43,6 +43,12 @@ learn: $(READY)
 	.venv/bin/python -m experiments.learning --part 1/2 & \
 		.venv/bin/python -m experiments.learning --part 2/2 && wait && .venv/bin/python -m experiments.learning
 	cp runs/learning/README.md runs/learning/results.jsonl experiments/learning
+
+# How well do none, additive and a Transformer translate? Hours; started again, it goes on. The corpora stand in data/.
+translation: $(READY)
+	for corpus in multi30k pydocs tanaka; do \
+		.venv/bin/python -m experiments.translation --corpus $$corpus || exit; \
+	done
 
 # Milliseconds and bytes of every mixer as sequences grow; the machine must do nothing else.
 cost: $(READY)
