@@ -73,4 +73,5 @@ def test_the_card_has_mean_and_sd_and_marks_runs_that_shared_the_machine():
     assert '| none | 2 | 12.00 ± 1.41 | 10 | 2, 2 |' in text
     assert '| none | 1 | 11.00 (10.00 to 12.00)' in text
     assert '| none | 2 * | 13.00' in text
-    assert '| none | 12.0 | - |' in text
+    assert '| arm | 1-5 (n = 3) |\n' in text
+    assert '| none | 12.0 |\n' in text

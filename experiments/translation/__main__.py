@@ -173,12 +173,12 @@ def card(corpus: Corpus, lines: Sequence[dict[str, Any]]) -> list[str]:
             star = '' if (line['share_of_cores'] or 0) > 0.7 else ' *'
             parts.append(f'| {arm} | {line["seed"]}{star} | {bleu["value"]:.2f} ({bleu["low"]:.2f} to '
                          f'{bleu["high"]:.2f}) | {line["decoding"]} | {kept} | {dev} |')
-    rows = by_arm[next(iter(by_arm))][0]['by_length']
-    heads = [f'{row["low"]}-{row["high"]} (n = {row["count"]})' for row in rows]
+    rows = {index: row for index, row in enumerate(lines[0]['by_length']) if row['count']}
+    heads = [f'{row["low"]}-{row["high"]} (n = {row["count"]})' for row in rows.values()]
     parts += ['', 'BLEU by source words, mean over seeds:', '', f'| arm | {" | ".join(heads)} |',
               f'|---|{"---|" * len(heads)}']
     for arm, own in by_arm.items():
-        cells = [_mean([line['by_length'][index]['bleu'] for line in own]) for index in range(len(heads))]
+        cells = [f'{statistics.fmean(line["by_length"][index]["bleu"] for line in own):.1f}' for index in rows]
         parts.append(f'| {arm} | {" | ".join(cells)} |')
     signatures = dict.fromkeys(metric['signature'] for line in lines for metric in line['metrics'])
     machines = dict.fromkeys(line['machine'] for line in lines)
@@ -194,10 +194,6 @@ def _minutes(line):
 def _mean_sd(values):
     spread = f' ± {statistics.stdev(values):.2f}' if len(values) > 1 else ''
     return f'{statistics.fmean(values):.2f}{spread}'
-
-
-def _mean(values):
-    return '-' if None in values else f'{statistics.fmean(values):.1f}'
 
 
 if __name__ == '__main__':
