@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import math
 import pathlib
@@ -415,15 +416,16 @@ def _check(config: Config, rules: dict[str, tuple]) -> None:
 
 # ---------------------------------------------------------------------------------------------------------------- data
 
-def data(config: Config) -> Data:
-    """Reads or makes the corpus, and builds its vocabularies from the training pairs."""
+def data(config: Config, made: tuple[Vocabulary, Vocabulary] | None = None) -> Data:
+    """Reads or makes the corpus, and builds its vocabularies from the training pairs.
+
+    `made` are those of a run on pairs to translate, whose subwords would take long to make anew.
+    """
     section = config.data
     if section.task == PARALLEL:
-        return _prepared(config) if section.prepared else _parallel(config)
+        return _prepared(config) if section.prepared else _parallel(config, made)
     if section.task == 'pronunciation':
-        texts = pronunciation.read(section.file)
-        return Data(texts, Vocabulary.build((pair.source for pair in texts.train), 'characters'),
-                    Vocabulary.build((pair.target for pair in texts.train), 'words'), _corpus_digest(texts))
+        return _pairs(pronunciation.read(section.file), 'characters')
     if section.task in labelled.TASKS:
         texts = labelled.make(section.task, train=section.train, dev=section.dev, test=section.test,
                               length=section.length, symbols=section.symbols, size=section.size, seed=section.seed)
@@ -433,19 +435,24 @@ def data(config: Config) -> Data:
         texts = corpus.Corpus(*(_lines(key, section[key]) for key in ('train', 'dev', 'test')))
         both = _vocabulary('data.size', (pair.target for pair in texts.train), section.unit, section.size)
         return Data(texts, both, both, _corpus_digest(texts), next_symbols=True)
-    texts = synthetic.make(section.task, train=section.train, dev=section.dev, test=section.test,
-                           lengths=(section.shortest, section.longest),
-                           test_lengths=(section.shortest, section.longest_test),
-                           symbols=section.symbols, seed=section.seed)
-    return Data(texts, Vocabulary.build((pair.source for pair in texts.train), 'words'),
-                Vocabulary.build((pair.target for pair in texts.train), 'words'), _corpus_digest(texts))
+    return _pairs(synthetic.make(section.task, train=section.train, dev=section.dev, test=section.test,
+                                 lengths=(section.shortest, section.longest),
+                                 test_lengths=(section.shortest, section.longest_test),
+                                 symbols=section.symbols, seed=section.seed), 'words')
 
 
-def _parallel(config: Config) -> Data:
+def _pairs(texts: corpus.Corpus, source_unit: str) -> Data:
+    """Pairs whose targets are words, all of whose symbols have an id."""
+    source, target = (Vocabulary.build((pair[side] for pair in texts.train), unit)
+                      for side, unit in enumerate((source_unit, 'words')))
+    return Data(texts, source, target, _corpus_digest(texts))
+
+
+def _parallel(config: Config, made: tuple[Vocabulary, Vocabulary] | None) -> Data:
     """Everything in memory."""
     findings = {split: corpus.Findings() for split in SPLITS}
     texts = corpus.Corpus(*(list(read_split(config, split, findings[split])) for split in SPLITS))
-    source, target = vocabularies(config, lambda: iter(texts.train))
+    source, target = made or vocabularies(config, lambda: iter(texts.train))
     return Data(texts, source, target, prepared.corpus_digest([prepared.split_digest(pairs) for pairs in texts]),
                 found=_counted(findings))
 
@@ -570,11 +577,7 @@ def _line_of(config: Config, side: str) -> Callable[[str], str]:
 
 
 def _corpus_digest(texts: corpus.Corpus) -> str:
-    digest = hashlib.sha256()
-    for pairs in texts:
-        for pair in pairs:
-            digest.update(f'{pair.source}\t{pair.target}\t{"|".join(pair.others)}\n'.encode())
-    return digest.hexdigest()[:16]
+    return prepared.split_digest(itertools.chain(*texts))[:16]
 
 
 def _lines(key: str, path: str) -> list[corpus.Pair]:

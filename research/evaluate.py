@@ -171,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         runs = load_all(names)
         run, folder = runs[0], pathlib.Path(names[0])
         there = _corpus(folder / 'data.json')
-        data = build.data(run.config)
+        data = build.data(run.config, (run.source, run.target))
         if there != data.digest:
             raise UserError(f'the corpus has changed since this run was trained: {folder / "data.json"} names {there}, '
                             f'and its files are {data.digest} now. Bring back the files that the config names')

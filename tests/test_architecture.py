@@ -14,14 +14,15 @@ MAY_IMPORT = {
     'experiments': {'research', 'configs'},
     'research.shapes': set(),
     'research.errors': set(),
-    'research.text': set(),
+    'research.sealed': set(),
+    'research.text': {'research.sealed'},
     'research.evaluation': set(),
     'research.analysis': set(),
     'research.layers': set(),
     'research.attention': set(),
     'research.cells': {'research.layers'},
     'research.models': {'research.attention', 'research.cells', 'research.layers'},
-    'research.training': {'research.models.contract'},
+    'research.training': {'research.models.contract', 'research.sealed'},
     'research.decoding': {'research.models.contract', 'research.text.vocabulary'},
     'research.build': {'research.attention', 'research.cells', 'research.layers', 'research.models', 'research.text',
                        'research.training', 'research.decoding', 'research.evaluation'},
@@ -41,7 +42,8 @@ MAY_IMPORT = {
 FLAX = ('research.attention', 'research.cells', 'research.layers', 'research.models', 'research.build')
 NO_FLAX = ('research.attention.masks', 'research.attention.normalise', 'research.attention.positions',
            'research.layers.dropout')
-NO_JAX = ('research.text', 'research.evaluation', 'research.shapes', 'research.errors', 'research.study.arms',
+NO_JAX = ('research.text', 'research.evaluation', 'research.shapes', 'research.errors', 'research.sealed',
+          'research.study.arms',
           'research.study.records', 'research.study.statistics', 'research.study.card', 'research.study.page',
           'research.analysis.pictures', 'research.command_line', 'configs')
 READS_CONFIG = ('research.build',)

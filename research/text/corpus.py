@@ -305,6 +305,25 @@ def one_line(error: BaseException) -> str:
     return ' '.join(str(error).split())
 
 
+@contextlib.contextmanager
+def file_named(path: Path, place: Callable[[], str] | None = None) -> Iterator[None]:
+    """Turns what goes wrong with a file while it is read, plain or .gz, into a UserError.
+
+    Args:
+      path: of the file.
+      place: says how far it was read, where that is known.
+    """
+    try:
+        yield
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f'{path if place is None else place()}: damaged .gz ({one_line(error)}); fetch the file '
+                        'again') from None
+    except FileNotFoundError:
+        raise UserError(f'{path}: there is no such file') from None
+    except OSError as error:
+        raise UserError(f'{path}: cannot be read ({error.strerror})') from None
+
+
 def as_text(path: Path, number: int, line: bytes) -> str:
     """A line of a file without its end; raises LineError naming file and line as `read_lines` does."""
     return _text(f'{path}:', number, line)
@@ -328,19 +347,13 @@ def _text(place, number, line):
 def _lines(path):
     path = pathlib.Path(path)
     number = 0
-    try:
-        with gzip.open(path) if path.suffix == '.gz' else open(path, 'rb') as file:
-            for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b''), 1):
-                if len(line) == LONGEST_LINE and not line.endswith(b'\n'):
-                    raise UserError(f'{path}:{number}: more than {LONGEST_LINE:,} bytes and no line feed; a corpus has '
-                                    'a sentence in each line')
-                yield line
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f'{path}:{number + 1}: damaged .gz ({one_line(error)}); fetch the file again') from None
-    except FileNotFoundError:
-        raise UserError(f'{path}: there is no such file') from None
-    except OSError as error:
-        raise UserError(f'{path}: cannot be read ({error.strerror})') from None
+    with file_named(path, lambda: f'{path}:{number + 1}'), \
+            gzip.open(path) if path.suffix == '.gz' else open(path, 'rb') as file:
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b''), 1):
+            if len(line) == LONGEST_LINE and not line.endswith(b'\n'):
+                raise UserError(f'{path}:{number}: more than {LONGEST_LINE:,} bytes and no line feed; a corpus has '
+                                'a sentence in each line')
+            yield line
     if number == 0:
         raise UserError(f'{path}: the file is empty; it must hold at least one line')
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from research.errors import UserError
+from research.sealed import sealed, unsealed
 from research.text import reversed as reversing
 from research.text.corpus import Corpus, Findings, Pair
 from research.text.store import Ids, PreparedPairs, StoreWriter
@@ -120,7 +121,7 @@ def prepare(folder: str | os.PathLike[str], values: Values, pairs: Callable[[Fin
                     'vocabularies': {'source': source.hash, 'target': target.hash}}
         (folder / TEXTS).unlink()
         temporary = folder / f'{MANIFEST}.new'
-        temporary.write_text(_json(content | {'sha256': _seal(content)}) + '\n', encoding='utf-8')
+        temporary.write_bytes(sealed(content))
         os.replace(temporary, folder / MANIFEST)
     return Prepared.open(folder, values)
 
@@ -216,27 +217,15 @@ def _read_manifest(folder):
         raise UserError(f'{folder} holds no prepared corpus (no {MANIFEST}{unfinished}): python -m research.prepare '
                         '--config=... with the same config makes it')
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-        whole = content.pop('sha256') == _seal(content)
+        content = unsealed(path.read_bytes())
     except OSError as error:
         raise UserError(f'{path} cannot be read ({error.strerror})') from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        whole = False
-    if not whole:
+    if content is None:
         raise UserError(f'{path} is damaged, it is not what was written: prepare {folder} again')
     if content['format_version'] != FORMAT:
         raise UserError(f'{path}: format_version is {content["format_version"]}, and this program reads {FORMAT}: '
                         f'prepare {folder} again')
     return content
-
-
-def _seal(content):
-    """The sha256 of a manifest: any changed value can be told."""
-    return hashlib.sha256(_json(content).encode()).hexdigest()
-
-
-def _json(content):
-    return json.dumps(content, ensure_ascii=False, indent=1)
 
 
 def _vocabulary_path(folder, side):

@@ -16,8 +16,6 @@ import abc
 import collections
 import contextlib
 import functools
-import hashlib
-import json
 import operator
 import os
 import pathlib
@@ -28,6 +26,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from research.errors import UserError
+from research.sealed import sealed, sha256, unsealed
 from research.text.vocabulary import PAD
 
 FORMAT = 1
@@ -177,7 +176,7 @@ class PreparedPairs(Store):
     def verify(self) -> None:
         """Reads every byte; raises UserError, naming it, for a file that is not what was written."""
         for name, expected in self._files.items():
-            if _sha256(self._folder / name) != expected['sha256']:
+            if sha256(self._folder / name) != expected['sha256']:
                 raise UserError(f'{self._folder / name}: is not what was written, its sha256 differs; the store must '
                                 'be prepared again')
 
@@ -320,13 +319,13 @@ class StoreWriter:
                 os.fsync(file.fileno())
         self._spool.close()
         (self._writing / 'spool').unlink()
-        (self._writing / MANIFEST).write_bytes(_sealed({
+        (self._writing / MANIFEST).write_bytes(sealed({
             'format_version': FORMAT,
             'pairs': int(cells[:, 2].sum()),
             'variants': self._variants,
             'dtype': self._dtype.str,
             'cells': cells.tolist(),
-            'files': {name: {'bytes': (self._writing / name).stat().st_size, 'sha256': _sha256(self._writing / name)}
+            'files': {name: {'bytes': (self._writing / name).stat().st_size, 'sha256': sha256(self._writing / name)}
                       for name in (IDS, ORIGINALS)},
         }))
         self._writing.rename(self._folder)
@@ -381,26 +380,9 @@ def _read_manifest(folder):
                         + (', its preparation was not finished' if unfinished else '')) from None
     except OSError as error:
         raise UserError(f'{path}: cannot be read ({error.strerror})') from None
-    try:
-        content = json.loads(text)
-        seal = content.pop('sha256')
-        whole = _sealed(content) == text
-    except (ValueError, AttributeError, KeyError, TypeError):
-        whole = False
-    if not whole:
+    content = unsealed(text)
+    if content is None:
         raise UserError(f'{path}: is not what was written; the store must be prepared again')
     if content['format_version'] != FORMAT:
         raise UserError(f'{path}: format_version is {content["format_version"]}, and this program reads {FORMAT}')
-    return content | {'sha256': seal}
-
-
-def _sealed(content):
-    """The bytes of a manifest, its own sha256 among them: any changed byte can be told."""
-    def text(content):
-        return (json.dumps(content) + '\n').encode()
-    return text(content | {'sha256': hashlib.sha256(text(content)).hexdigest()})
-
-
-def _sha256(path):
-    with path.open('rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
+    return content

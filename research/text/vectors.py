@@ -14,14 +14,13 @@ import contextlib
 import gzip
 import math
 import re
-import zlib
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from research.errors import UserError
-from research.text.corpus import Path
+from research.text.corpus import Path, file_named
 
 BLOCK = 1 << 20          # bytes that are read at a time, and the most that the beginning of a file is looked at
 LONGEST = 10_000         # bytes of a word in a binary file; where there is no space for longer, the file is damaged
@@ -170,17 +169,11 @@ class _Form(NamedTuple):
 @contextlib.contextmanager
 def _opened(path):
     """The bytes of a file, taken out of gzip where it begins like one."""
-    try:
+    with file_named(path):
         with open(path, 'rb') as file:
             packed = file.read(2) == b'\x1f\x8b'
         with gzip.open(path) if packed else open(path, 'rb') as file:
             yield file
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f'{path}: damaged .gz ({" ".join(str(error).split())}); fetch the file again') from None
-    except FileNotFoundError:
-        raise UserError(f'{path}: there is no such file') from None
-    except OSError as error:
-        raise UserError(f'{path}: cannot be read ({error.strerror})') from None
 
 
 def _look(path):

@@ -10,7 +10,6 @@
 Orbax loads a file with a flipped bit without noticing and never falls back to an older step; hence the manifest.
 """
 
-import hashlib
 import json
 import operator
 import os
@@ -24,6 +23,7 @@ import jax
 import numpy as np
 
 from research.errors import DivergedError, UserError
+from research.sealed import sealed, sha256
 
 FORMAT = 1
 MANIFEST = 'manifest.json'
@@ -173,7 +173,7 @@ class Checkpoints:
             del manifest['sha256']
         except (ValueError, TypeError, KeyError) as error:
             raise _DamageError(f'{MANIFEST} is not what was saved: {_cause(error)}') from error
-        if _sealed(manifest) != text:
+        if sealed(manifest) != text:
             raise _DamageError(f'{MANIFEST} is not what was saved: its sha256 differs')
         if manifest['step'] != step:
             raise _DamageError(f'{MANIFEST} is of step {manifest["step"]}: the folder was renamed')
@@ -182,7 +182,7 @@ class Checkpoints:
     def _compare_files(self, step: int, manifest: dict[str, Any]) -> None:
         for name, expected in manifest['files'].items():
             try:
-                found = _sha256(self._folder(step) / name)
+                found = sha256(self._folder(step) / name)
             except OSError as error:
                 raise _DamageError(f'{name}: {error.strerror}') from error
             if found != expected:
@@ -215,10 +215,10 @@ class Checkpoints:
             'identity': self.identity,
             'leaves': {name: _described(leaf) for name, leaf in leaves.items()},
             'keys': {name: str(jax.random.key_impl(leaf)) for name, leaf in leaves.items() if _is_key(leaf)},
-            'files': {path.relative_to(folder).as_posix(): _sha256(path) for path in files},
+            'files': {path.relative_to(folder).as_posix(): sha256(path) for path in files},
         }
         temporary = folder / f'{MANIFEST}.new'
-        temporary.write_bytes(_sealed(manifest))
+        temporary.write_bytes(sealed(manifest))
         os.replace(temporary, folder / MANIFEST)
 
     def _publish(self, step: int) -> None:
@@ -308,18 +308,6 @@ def _like(leaf: Any, array: np.ndarray, key: str | None) -> Any:
     if isinstance(leaf, np.ndarray):
         return array
     return jax.device_put(array if key is None else jax.random.wrap_key_data(array, impl=key), leaf.sharding)
-
-
-def _sealed(manifest: dict[str, Any]) -> bytes:
-    """A manifest as the bytes of its file, its own sha256 among them: any changed byte can be told."""
-    def text(content):
-        return (json.dumps(content, indent=1, sort_keys=True) + '\n').encode()
-    return text(manifest | {'sha256': hashlib.sha256(text(manifest)).hexdigest()})
-
-
-def _sha256(path: pathlib.Path) -> str:
-    with path.open('rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def _cause(error: BaseException) -> str:

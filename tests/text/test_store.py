@@ -189,7 +189,7 @@ def test_a_manifest_that_is_not_what_was_written_is_refused(tmp_path):
         refused(str(path), 'not what was written', folder=tmp_path)
     content = json.loads(text)
     del content['sha256']
-    path.write_bytes(store._sealed(content | {'format_version': 2}))
+    path.write_bytes(store.sealed(content | {'format_version': 2}))
     refused(str(path), 'format_version is 2, and this program reads 1', folder=tmp_path)
 
 
@@ -207,7 +207,7 @@ def die(*arguments):
     os.kill(os.getpid(), signal.SIGKILL)
 
 setattr(*{'first pass': (store.StoreWriter, '_publish', die), 'between': (store.StoreWriter, '_distribute', die),
-          'second pass': (np, 'split', die), 'behind': (store, '_sealed', die)}[sys.argv[2]])
+          'second pass': (np, 'split', die), 'behind': (store, 'sealed', die)}[sys.argv[2]])
 with store.StoreWriter(sys.argv[1], 'train', 100) as writer:
     for _ in range(50):
         writer.add((np.array([4, 2]), np.array([5, 2])))
