@@ -27,7 +27,7 @@ from research.models.contract import EncoderDecoder, Params
 from research.text.batches import BatchPlan, choose_buckets
 from research.text.corpus import Pair
 from research.text.vocabulary import Vocabulary
-from research.training.checkpoint import Checkpoints
+from research.training.kept import Kept
 from research.training.step import measure_step, summed
 from research.translator import Said, Translation, Translator, cut, remark_unknown
 
@@ -62,14 +62,12 @@ class Run(NamedTuple):
         source, target = (build.vocabulary_file(folder / f'{side}_vocabulary.json') for side in ('source', 'target'))
         model = build.model(config, len(source), len(target))
         identity = build.identity(config, source, target)
-        abstract = build.abstract_params(model)
-        mean = Checkpoints(folder / 'averaged', keep=1, identity=identity).restore(abstract)
-        found = mean or Checkpoints(folder / 'best', keep=2, identity=identity).restore(abstract)
+        found = Kept(folder, build.loop(config).average, identity).newest(build.abstract_params(model))
         if found is None:
             raise UserError(f'{workdir} holds no parameters yet: the first are kept after training.evaluate_every '
                             'steps')
-        return cls(folder.name, config, model, source, target, found[1], found[0],
-                   build.averaged(config, mean is not None))
+        step, params, mean = found
+        return cls(folder.name, config, model, source, target, params, step, build.averaged(config, mean))
 
 
 def evaluate(translator: Translator, params: Params, pairs: Sequence[Pair], edges: Sequence[int],
@@ -88,10 +86,10 @@ def evaluate(translator: Translator, params: Params, pairs: Sequence[Pair], edge
         sizes = [len(found.source) - 1 for found in translations]
         ends = (*edges, max(edges[-1], *sizes) + 1)
         return Evaluation(scores, [], lengths.by_length(sizes, right, ends), translations, right)
-    references, sizes = [(pair.target, *pair.others) for pair in pairs], [len(pair.source.split()) for pair in pairs]
+    right_lines, sizes = references(pairs), [len(pair.source.split()) for pair in pairs]
     ends = (*edges, max(edges[-1], *sizes) + 1)
-    return Evaluation(scores, translation.scores(outputs, references, tokenizer, resamples),
-                      translation.bleu_by_length(outputs, references, sizes, ends, tokenizer, resamples), translations,
+    return Evaluation(scores, translation.scores(outputs, right_lines, tokenizer, resamples),
+                      translation.bleu_by_length(outputs, right_lines, sizes, ends, tokenizer, resamples), translations,
                       right)
 
 
@@ -115,9 +113,14 @@ def perplexity_of(loss: float, vocabulary: Vocabulary) -> str:
     return f'perplexity {accuracy.perplexity(loss):.2f} a symbol (unit: {vocabulary.unit}, and the end of each line)'
 
 
+def references(pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
+    """All right lines of each pair, as people wrote them."""
+    return [(pair.target, *pair.others) for pair in pairs]
+
+
 def right_answers(target: Vocabulary, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
     """All right answers of each pair, as the target's vocabulary would write them."""
-    return [tuple(target.written(line) for line in (pair.target, *pair.others)) for pair in pairs]
+    return [tuple(target.written(line) for line in lines) for lines in references(pairs)]
 
 
 def alignment_scores(model: EncoderDecoder, params: Params, source: Vocabulary, target: Vocabulary,

@@ -16,7 +16,7 @@ from research import build, command_line
 from research.errors import UserError, one_line_errors
 from research.interop import marian
 from research.training import workdir as workdirs
-from research.training.checkpoint import Checkpoints
+from research.training.kept import Kept
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
                  'target_vocabulary.json': checkpoint.target.to_json(),
                  'data.json': json.dumps({'corpus': None}) + '\n'}
         with workdirs.claimed(folder, build.text(config), files):
-            Checkpoints(folder / 'best', keep=1, identity=identity).save(0, checkpoint.params)
+            Kept(folder, 1, identity).save(0, checkpoint.params)
         total, _ = build.parameters(model)
         print(f'{workdir}: {total:,} parameters, {len(checkpoint.target):,} symbols; next: '
               f'python -m research.translate --workdir={workdir}')

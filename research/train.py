@@ -25,15 +25,16 @@ import numpy as np
 
 from research import build, command_line
 from research.errors import DivergedError, UserError, one_line_errors
-from research.evaluate import Run, perplexity_of, right_answers
+from research.evaluate import Run, perplexity_of, references, right_answers
 from research.evaluation import accuracy, translation
 from research.models.contract import Params
 from research.text import batches, vectors
 from research.text.corpus import Pair
 from research.text.vocabulary import SPECIAL
-from research.training import averaging, loop, state
+from research.training import loop, state
 from research.training import workdir as workdirs
 from research.training.checkpoint import Checkpoints
+from research.training.kept import Kept
 from research.training.report import Report
 from research.training.step import Metrics, measure_step, summed
 from research.translator import Translator
@@ -121,7 +122,7 @@ class Trainer:
         sample = [dev[index] for index in
                   np.linspace(0, len(dev) - 1, min(len(dev), self.loop.dev_sample)).astype(int)]
         self.lines, self.answers = [pair.source for pair in sample], right_answers(self.data.target, sample)
-        self.references = [(pair.target, *pair.others) for pair in sample]
+        self.references = references(sample)
         self.compile_seconds = 0.0
         self._start = self._update = self._measure = None
 
@@ -229,7 +230,7 @@ class Trainer:
                 'source_vocabulary.json': self.data.source.to_json(),
                 'target_vocabulary.json': self.data.target.to_json()}
 
-    def describe(self, plan: batches.BatchPlan) -> str:
+    def describe(self, plan: batches.Plan) -> str:
         """A few lines about what will be trained on what."""
         total, without = build.parameters(self.model)
         programs, (_, S, T) = self.program_count(), plan.shapes[-1]
@@ -374,45 +375,6 @@ class Reporting:
             'gradient_norm': float(np.mean([metrics['gradient_norm'] for metrics in window])),
             'tokens': float(np.sum(tokens)), 'tokens_per_second': float(np.sum(tokens) / seconds), 'seconds': seconds})
         self.begin = time.perf_counter()
-
-
-class Kept:
-    """The parameters that a run keeps: the best measured, the last few measured, and the mean of those if it is best.
-
-        best/        the best so far
-        recent/      those of the last `count` measurements; only where there is more than one
-        averaged/    their mean at the end of the run, where it measured better than everything in best/
-    """
-
-    def __init__(self, workdir: pathlib.Path, count: int, identity: dict[str, str]):
-        """Neither reads nor writes anything."""
-        self.count = count
-        self.best = Checkpoints(workdir / 'best', keep=2, identity=identity)
-        self.recent = Checkpoints(workdir / 'recent', keep=max(1, count), identity=identity)
-        self.averaged = Checkpoints(workdir / 'averaged', keep=1, identity=identity)
-
-    def save(self, step: int, params: Params) -> None:
-        """Keeps the best parameters so far."""
-        self.best.save(step, params)
-
-    def note(self, step: int, params: Params) -> None:
-        """Keeps the parameters of a measurement."""
-        if self.count > 1:
-            self.recent.save(step, params)
-
-    def mean(self, step: int, params: Params) -> Params:
-        """The mean of the last measured parameters, of which `params` at this step are the last."""
-        steps = [other for other in self.recent.steps() if other <= step][-self.count:]
-        return averaging.mean(self.recent.restore_step(step, params) for step in steps)
-
-    def save_mean(self, step: int, params: Params) -> None:
-        """Keeps the mean: it is the best."""
-        self.averaged.save(step, params)
-
-    def restore(self, step: int, example: Params) -> Params:
-        """The best parameters: those measured at this step, or the mean that was."""
-        where = self.averaged if step in self.averaged.steps() else self.best
-        return where.restore_step(step, example)
 
 
 class Measuring:

@@ -3,7 +3,7 @@
 import functools
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,12 +13,12 @@ from research.build import Decoding
 from research.decoding.beam import beam
 from research.decoding.greedy import greedy
 from research.decoding.sampling import sample
-from research.decoding.scoring import score
+from research.decoding.scoring import forced
 from research.errors import UserError
-from research.models import contract
 from research.models.contract import EncoderDecoder, Params
-from research.shapes import Batch, Places
-from research.text.vocabulary import BEGIN, PAD, Vocabulary
+from research.shapes import Places
+from research.text import batches
+from research.text.vocabulary import PAD, Vocabulary
 
 FEW = 8  # rows of the small program, for a handful of lines
 END_SIGN = '</s>'  # how the end symbol is shown to people
@@ -166,9 +166,8 @@ class Translator:
         groups = []
         for S in sorted(set(lengths)):
             members = [index for index, length in enumerate(lengths) if length == S]
-            full = max(1, self.decoding.tokens // (S * beams))
-            rows = min(FEW, full) if len(members) <= FEW else full
-            groups.extend((rows, S, members[begin:begin + rows]) for begin in range(0, len(members), rows))
+            most = max(1, self.decoding.tokens // (S * beams))
+            groups.extend((rows, S, some) for rows, some in _in_batches(members, most))
         return groups
 
     def _prefixes(self, ids, prefixes, first):
@@ -210,7 +209,7 @@ class Scorer:
         """Compiles nothing yet."""
         self.model, self.source, self.target = model, source, target
         self.decoding, self.with_weights, self.progress = decoding, with_weights, progress
-        self._score = jax.jit(self._both)
+        self._score = jax.jit(self._forced)
 
     def __call__(self, params: Params, lines: Sequence[str], outputs: Sequence[str],
                  first: int = 1) -> list[Translation]:
@@ -241,11 +240,10 @@ class Scorer:
         found: list[Translation | None] = [None] * len(ids)
         done = 0
         for (S, T), all_members in sorted(shapes.items()):
-            full = max(1, self.decoding.tokens // (S + T))
-            rows = min(FEW, full) if len(all_members) <= FEW else full
-            for begin in range(0, len(all_members), rows):
-                members = all_members[begin:begin + rows]
-                scores, weights = jax.device_get(self._score(params, _batch(rows, S, T, [ids[k] for k in members])))
+            for rows, members in _in_batches(all_members, max(1, self.decoding.tokens // (S + T))):
+                # Nothing in, nothing out: such a row stays empty.
+                pairs = [[ids[index]] if len(ids[index][0]) > 1 else [] for index in members]
+                scores, weights = jax.device_get(self._score(params, batches.filled((rows, S, T), pairs)))
                 for row, index in enumerate(members):
                     source, target = ids[index]
                     symbols = self.target.symbols(target)
@@ -257,15 +255,11 @@ class Scorer:
                 self.progress(first - 1 + done, first - 1 + len(ids))
         return found
 
-    def _both(self, params, batch):
-        scores = score(self.model, params, batch)
-        if not self.with_weights:
-            return scores, None
-        memory = contract.encode(self.model, params, batch.source, batch.source_places)
-        weights = contract.decode(self.model, params, memory, batch.inputs, batch.target_places).weights
-        if weights is None:
+    def _forced(self, params, batch):
+        scores, weights = forced(self.model, params, batch)
+        if self.with_weights and weights is None:
             raise UserError("the model returns no weights: its reader has none, or its path is not 'explicit'")
-        return scores, weights
+        return scores, weights if self.with_weights else None
 
 
 def _rounded(length: int) -> int:
@@ -273,18 +267,11 @@ def _rounded(length: int) -> int:
     return max(8, 1 << (length - 1).bit_length())
 
 
-def _batch(rows, S, T, pairs):
-    source, inputs, targets = (np.full((rows, length), PAD, np.int32) for length in (S, T, T))
-    segments = np.zeros((rows, S), np.int32), np.zeros((rows, T), np.int32)
-    for row, (left, right) in enumerate(pairs):
-        if len(left) == 1:  # nothing in, nothing out
-            continue
-        source[row, :len(left)], segments[0][row, :len(left)] = left, 1
-        inputs[row, 0], inputs[row, 1:len(right)] = BEGIN, right[:-1]
-        targets[row, :len(right)], segments[1][row, :len(right)] = right, 1
-    places = [Places(segment, np.broadcast_to(np.arange(segment.shape[1], dtype=np.int32), segment.shape))
-              for segment in segments]
-    return Batch(source, places[0], inputs, targets, places[1])
+def _in_batches(members: Sequence[int], most: int) -> Iterator[tuple[int, Sequence[int]]]:
+    """So many rows, and at most that many of the members; a handful of them has a small program."""
+    rows = min(FEW, most) if len(members) <= FEW else most
+    for begin in range(0, len(members), rows):
+        yield rows, members[begin:begin + rows]
 
 
 class Said:

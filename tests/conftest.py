@@ -1,10 +1,13 @@
 """What every test shares: one device thread pool, no accelerator preallocation, the data folder where it is there."""
 
+import functools
 import gc
 import importlib.metadata
 import os
 import pathlib
 import sys
+import tracemalloc
+from unittest import mock
 
 import pytest
 
@@ -61,3 +64,19 @@ def shared_data() -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip(f'no folder {folder.name} of real corpora beside this checkout')
     return folder
+
+
+@pytest.fixture
+def traced():
+    """Counts what is allocated during a test."""
+    tracemalloc.start()
+    yield tracemalloc
+    tracemalloc.stop()
+
+
+@pytest.fixture(scope='module')
+def each_run_is_loaded_once():
+    """A fifth of a second each time, and many command lines that are tested are refused soon after it."""
+    from research import evaluate
+    with mock.patch.object(evaluate.Run, 'load', functools.cache(evaluate.Run.load)):
+        yield

@@ -1,6 +1,5 @@
 """Models that go to other programs and come from them, by command line: they say the same there and here."""
 
-import functools
 import json
 import sys
 from unittest import mock
@@ -19,17 +18,13 @@ from tests.interop import test_marian as marian
 from tests.test_translate import SMALL, a_run, ran, refused, settled
 from tests.text.test_marian import PROCESSOR
 
+pytestmark = pytest.mark.usefixtures('each_run_is_loaded_once')
+
 LIMIT = 30
 SEARCHED = {'decoding.beams': 5, 'decoding.penalise_by': 'power', 'decoding.length_penalty': 0.6,
             'decoding.maximum_ratio': 0.0, 'decoding.maximum_extra': LIMIT}
 LINES = ['a b c', 'h g e d c b a', 'd d', 'b', 'e a f a f', 'c c b', 'f', 'g h', 'b b b b', 'a h', 'h a', 'c e d']
 TEXT = ''.join(f'{line}\n' for line in LINES).encode()
-
-
-@pytest.fixture(scope='module', autouse=True)
-def each_run_is_loaded_once():
-    with mock.patch.object(evaluate.Run, 'load', functools.cache(evaluate.Run.load)):
-        yield
 
 
 @pytest.fixture(scope='module')

@@ -25,6 +25,8 @@ from research.text.vocabulary import UNKNOWN_SIGN
 from research.training.checkpoint import Checkpoints
 from tests.interop.models import values
 
+pytestmark = pytest.mark.usefixtures('each_run_is_loaded_once')
+
 WORDS = {'source': 'abcdefgh', 'target': ['ein', 'zwei', 'der', 'die', 'das', 'Hund']}
 SMALL = {f'{side}.{key}': value for side in ('encoder', 'decoder')
          for key, value in (('layers', 1), ('features', 8), ('hidden', 12), ('mixer.heads', 2))} | {
@@ -88,13 +90,6 @@ def ran(main, arguments, text=b''):
             code = caught.code
         written.flush()
     return Done(code, out.getvalue().decode('utf-8'), err.getvalue())
-
-
-@pytest.fixture(scope='module', autouse=True)
-def each_run_is_loaded_once():
-    """A fifth of a second each time, and half of the command lines here are refused soon after it."""
-    with mock.patch.object(evaluate.Run, 'load', functools.cache(evaluate.Run.load)):
-        yield
 
 
 @pytest.fixture(scope='module')

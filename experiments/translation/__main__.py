@@ -108,8 +108,7 @@ def one_run(trainer: Trainer, name: str, arm: str, seed: int, workdir: pathlib.P
     for penalty in PENALTIES:
         translator = Translator(kept.model, kept.source, kept.target, decoding._replace(length_penalty=penalty))
         outputs = [found.text for found in translator(kept.params, [pair.source for pair in texts.dev])]
-        by_penalty[penalty] = translation.bleu(outputs, [(pair.target, *pair.others) for pair in texts.dev],
-                                               trainer.tokenizer)
+        by_penalty[penalty] = translation.bleu(outputs, evaluate.references(texts.dev), trainer.tokenizer)
     best = max(PENALTIES, key=by_penalty.get)
     decoding = decoding._replace(length_penalty=best)
     begin = time.perf_counter()

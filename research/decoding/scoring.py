@@ -22,8 +22,13 @@ def score(model: EncoderDecoder, params: Params, batch: Batch) -> Array:
     Returns:
       Float32 [B]; 0 in a row without targets.
     """
+    return forced(model, params, batch)[0]
+
+
+def forced(model: EncoderDecoder, params: Params, batch: Batch) -> tuple[Array, Array | None]:
+    """The scores [B] of `score`, and the weights [B, N, T, S] with which the targets read, None of a model without."""
     memory = encode(model, params, batch.source, batch.source_places)
-    hidden = decode(model, params, memory, batch.inputs, batch.target_places).hidden
+    hidden, weights, _ = decode(model, params, memory, batch.inputs, batch.target_places)
 
     def position(at):
         hidden, targets, segment = at
@@ -32,4 +37,4 @@ def score(model: EncoderDecoder, params: Params, batch: Batch) -> Array:
         return jnp.where(segment > 0, gains, 0.0)
     gains = jax.lax.map(position, jax.tree.map(
         lambda array: jnp.moveaxis(array, 1, 0), (hidden, batch.targets, batch.target_places.segment)))
-    return jnp.sum(gains, axis=0)
+    return jnp.sum(gains, axis=0), weights

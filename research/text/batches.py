@@ -277,7 +277,7 @@ class Plan(abc.ABC):
         which = self._variants(epoch, numbers)
         rows = [[self._store.variant(*pair) for pair in zip(row, versions) if pair[0] >= 0]
                 for row, versions in zip(numbers.reshape(B, -1).tolist(), which.reshape(B, -1).tolist())]
-        return _filled((B, S, T), rows, self._labelled)
+        return filled((B, S, T), rows, self._labelled)
 
     def ids(self, k: int) -> np.ndarray:
         """Which pair stands where in batch k: the original numbers, -1 where there is none."""
@@ -437,6 +437,28 @@ class PackedPlan(Plan):
         return shuffled(slots.astype(np.uint64), counts, keys).astype(np.int64)
 
 
+def filled(shape: tuple[int, int, int], rows: Sequence[Sequence[Ids]], labelled: bool = False) -> Batch:
+    """A batch (B, S, T) of at most B rows of pairs; positions count on over the padding behind a pair."""
+    B, S, T = shape
+    source, inputs, targets = (np.full((B, size), PAD, np.int32) for size in (S, T, T))
+    source_places, target_places = (
+        Places(np.zeros((B, size), np.int32), np.tile(np.arange(size, dtype=np.int32), (B, 1))) for size in (S, T))
+    for row, pairs in enumerate(rows):
+        s = t = 0
+        for segment, (left, right) in enumerate(pairs, 1):
+            s_end, t_end = s + len(left), t + len(right)
+            source[row, s:s_end], targets[row, t:t_end] = left, right
+            if labelled:
+                inputs[row, t:t_end] = left
+            else:
+                inputs[row, t], inputs[row, t + 1:t_end] = BEGIN, right[:-1]
+            source_places.segment[row, s:s_end], target_places.segment[row, t:t_end] = segment, segment
+            if segment > 1:
+                source_places.position[row, s:], target_places.position[row, t:] = np.arange(S - s), np.arange(T - t)
+            s, t = s_end, t_end
+    return Batch(source, source_places, inputs, targets, target_places)
+
+
 def stream(plan: Plan, start: int = 0, prefetch: int = 4) -> Iterator[Batch]:
     """Yields plan[start], plan[start + 1], ..., prepared ahead in a thread.
 
@@ -462,28 +484,6 @@ def _candidates(lengths):
     """At most 128 of the different lengths, the longest among them: the programme's time grows with their square."""
     different = np.unique(lengths)
     return different[np.linspace(0, len(different) - 1, min(len(different), 128)).round().astype(int)]
-
-
-def _filled(shape, rows, labelled):
-    """A batch of rows of pairs; positions count on over the padding behind a pair."""
-    B, S, T = shape
-    source, inputs, targets = (np.full((B, size), PAD, np.int32) for size in (S, T, T))
-    source_places, target_places = (
-        Places(np.zeros((B, size), np.int32), np.tile(np.arange(size, dtype=np.int32), (B, 1))) for size in (S, T))
-    for row, pairs in enumerate(rows):
-        s = t = 0
-        for segment, (left, right) in enumerate(pairs, 1):
-            s_end, t_end = s + len(left), t + len(right)
-            source[row, s:s_end], targets[row, t:t_end] = left, right
-            if labelled:
-                inputs[row, t:t_end] = left
-            else:
-                inputs[row, t], inputs[row, t + 1:t_end] = BEGIN, right[:-1]
-            source_places.segment[row, s:s_end], target_places.segment[row, t:t_end] = segment, segment
-            if segment > 1:
-                source_places.position[row, s:], target_places.position[row, t:] = np.arange(S - s), np.arange(T - t)
-            s, t = s_end, t_end
-    return Batch(source, source_places, inputs, targets, target_places)
 
 
 def _slots(holds, times, cells):

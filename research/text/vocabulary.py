@@ -160,27 +160,32 @@ class Table(Vocabulary):
       UserError: there is no symbol, or one is there twice or cannot be a symbol of this unit.
     """
 
+    one = 'symbol'  # what messages call one of them
+
+    @property
+    def many(self) -> str:
+        """What messages call several of them."""
+        return self.unit
+
     def __init__(self, symbols: Sequence[str]):
         """Checks the symbols: they may come from a file."""
         if not symbols:
-            raise UserError('vocabulary: there is no symbol; the text must have at least one')
+            raise UserError(f'vocabulary: there is no {self.one}; the text must have at least one')
         for symbol in symbols:
             if not self._can_be(symbol):
-                raise UserError(f'vocabulary: {symbol!r} cannot be one of its {self.unit}')
+                raise UserError(f'vocabulary: {symbol!r} cannot be one of its {self.many}')
         self._symbols = tuple(symbols)
         self._ids = {symbol: number for number, symbol in enumerate(self._symbols, SPECIAL)}
         if len(self._ids) < len(self._symbols):
             twice = next(symbol for symbol, count in collections.Counter(self._symbols).items() if count > 1)
-            raise UserError(f'vocabulary: {twice!r} is there more than once; each symbol has one id')
+            raise UserError(f'vocabulary: {twice!r} is there more than once; each {self.one} has one id')
 
-    @staticmethod
     @abc.abstractmethod
-    def split(line: str) -> list[str]:
+    def split(self, line: str) -> list[str]:
         """The symbols of a line."""
 
-    @staticmethod
     @abc.abstractmethod
-    def join(symbols: Iterable[str]) -> str:
+    def join(self, symbols: Iterable[str]) -> str:
         """The line of some symbols."""
 
     def to_json(self) -> str:
@@ -212,9 +217,7 @@ class Table(Vocabulary):
 
     def _can_be(self, symbol):
         """Would this symbol come out of a line of text as it is?"""
-        if not isinstance(symbol, str) or any('\ud800' <= letter <= '\udfff' for letter in symbol):
-            return False  # half of a surrogate pair is no text: it cannot be written down
-        return self.split(symbol) == [symbol]
+        return is_text(symbol) and self.split(symbol) == [symbol]
 
 
 class Characters(Table):
@@ -287,6 +290,11 @@ class Bytes(Vocabulary):
     def unknown(self, line: str) -> list[str]:
         """Nothing."""
         return []
+
+
+def is_text(symbol: object) -> bool:
+    """Whether it can be written down: half of a surrogate pair is no text."""
+    return isinstance(symbol, str) and not any('\ud800' <= letter <= '\udfff' for letter in symbol)
 
 
 def _check_unit(unit, known=UNITS):

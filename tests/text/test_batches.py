@@ -6,7 +6,6 @@ import itertools
 import math
 import threading
 import time
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -39,14 +38,6 @@ def pairs():
 @pytest.fixture(scope='module')
 def plan(pairs):
     return BatchPlan(pairs, BUCKETS, TOKENS, seed=3)
-
-
-@pytest.fixture
-def traced():
-    """Counts what is allocated during a test."""
-    tracemalloc.start()
-    yield tracemalloc
-    tracemalloc.stop()
 
 
 def same(left, right):

@@ -9,7 +9,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import tracemalloc
 from unittest import mock
 
 import numpy as np
@@ -273,14 +272,6 @@ def test_sizes_that_no_store_can_have_are_refused(tmp_path):
     for size, variants in ((0, 1), (2 ** 31 + 1, 1), (100, 0)):
         with pytest.raises(ValueError, match='below 1 to'):
             StoreWriter(tmp_path, 'train', size, variants)
-
-
-@pytest.fixture
-def traced():
-    """Counts what is allocated during a test."""
-    tracemalloc.start()
-    yield tracemalloc
-    tracemalloc.stop()
 
 
 def test_memory_does_not_grow_with_the_pairs_that_are_written(tmp_path, traced):
