@@ -8,14 +8,16 @@ from research.errors import UserError
 from research.shapes import Array
 
 
-def sinusoidal(position: Array, features: int) -> Array:
-    """Sines and cosines of the position at wavelengths from 2 pi to 10000 x 2 pi, sine and cosine interleaved.
+def sinusoidal(position: Array, features: int, concatenated: bool = False) -> Array:
+    """Sines and cosines of the position at wavelengths from 2 pi to 10000 x 2 pi.
 
-        vector[2 i] = sin(position / 10000^(2 i / D));   vector[2 i + 1] = cos(position / 10000^(2 i / D))
+        interleaved    vector[2 i] = sin(a[i]);  vector[2 i + 1] = cos(a[i]);  a[i] = position / 10000^(2 i / D)
+        concatenated   vector[i] = sin(a[i]);    vector[D / 2 + i] = cos(a[i])
 
     Args:
       position: int32 [B, S].
       features: D, even.
+      concatenated: all sines before all cosines.
 
     Returns:
       float32 [B, S, D].
@@ -23,15 +25,18 @@ def sinusoidal(position: Array, features: int) -> Array:
     Raises:
       UserError: D is odd.
 
-    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.5. Differs: none (the authors' code concatenates all sines
-    and all cosines, which is a permutation of D).
+    Source: interleaved: Vaswani et al. 2017, arXiv:1706.03762, section 3.5; concatenated: Marian's, a permutation of D.
+    Differs: none (the authors' own code concatenates, too, and divides by D / 2 - 1 where D / 2 stands here).
     """
     if features % 2:
         raise UserError(f'sinusoidal positions need an even width, not {features}: each wavelength has a sine and a '
                         'cosine')
     frequencies = (10000.0 ** -(np.arange(0, features, 2) / features)).astype(np.float32)
     angles = position[..., None].astype(jnp.float32) * frequencies
-    return jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1).reshape(*position.shape, features)
+    parts = [jnp.sin(angles), jnp.cos(angles)]
+    if concatenated:
+        return jnp.concatenate(parts, axis=-1)
+    return jnp.stack(parts, axis=-1).reshape(*position.shape, features)
 
 
 def learned(table: Array, position: Array) -> Array:

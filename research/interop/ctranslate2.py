@@ -191,10 +191,8 @@ def _positions(part, params, positions):
         return _array(params['entrance']['positions'])
     if part.position == 'none':
         return np.zeros((positions, part.features), np.float32)
-    table = np.asarray(sinusoidal(jnp.arange(positions)[None], part.features))[0]
-    if part.position == 'sinusoidal_concatenated':
-        table = np.concatenate([table[:, 0::2], table[:, 1::2]], axis=1)
-    return table
+    concatenated = part.position == 'sinusoidal_concatenated'
+    return np.asarray(sinusoidal(jnp.arange(positions)[None], part.features, concatenated))[0]
 
 
 def _heads(params, *words):

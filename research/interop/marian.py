@@ -223,8 +223,7 @@ def _check_positions(tensors, name, said):
     """Older files hold the sinusoids."""
     if name in tensors.left:
         D, length = said['d_model'], said['max_position_embeddings']
-        table = np.asarray(sinusoidal(np.arange(length, dtype=np.int32)[None], D))[0]
-        table = np.concatenate([table[:, 0::2], table[:, 1::2]], axis=1)
+        table = np.asarray(sinusoidal(np.arange(length, dtype=np.int32)[None], D, concatenated=True))[0]
         if not np.allclose(tensors.take(name, length, D), table, atol=1e-3):  # float16 keeps three digits
             raise UserError(f'{tensors.path}: tensor {name!r} does not hold sines and cosines of the positions; '
                             'learned ones cannot be read')

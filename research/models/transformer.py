@@ -67,9 +67,7 @@ class Entrance(nn.Module):
         if begin is not None:
             vectors = jnp.where((places.position == 0)[..., None], begin[:, None].astype(vectors.dtype), vectors)
         if self.position in ('sinusoidal', 'sinusoidal_concatenated'):
-            added = sinusoidal(places.position, self.features)
-            if self.position == 'sinusoidal_concatenated':
-                added = jnp.concatenate([added[..., 0::2], added[..., 1::2]], axis=-1)
+            added = sinusoidal(places.position, self.features, self.position == 'sinusoidal_concatenated')
             vectors = vectors + added.astype(vectors.dtype)
         elif self.position == 'learned':
             vectors = vectors + learned(self.table, places.position).astype(vectors.dtype)

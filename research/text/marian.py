@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import sentencepiece
 
 from research.errors import UserError
+from research.text.subwords import model_of
 from research.text.vocabulary import Table, is_text
 
 _MARK = '▁'  # U+2581: SentencePiece writes a space so
@@ -48,11 +49,7 @@ class Marian(Table):
         """The vocabulary of pieces and of a model in base64, as `to_json` writes them; UserError when it is damaged."""
         if not isinstance(symbols, list):
             raise UserError('vocabulary: damaged, its symbols must be a list')
-        try:
-            content = base64.b64decode(model, validate=True)
-        except (TypeError, ValueError):
-            raise UserError('vocabulary: damaged, its model must be a text in base64') from None
-        return cls(symbols, content)
+        return cls(symbols, model_of(model))
 
     def to_json(self) -> str:
         """The unit, the pieces in the order of their ids, and the model's bytes in base64."""

@@ -308,11 +308,15 @@ def build(lines: Iterable[str], unit: str, size: int | None, lines_read: int = L
 
 def from_text(unit: str, model: object) -> Subwords:
     """The vocabulary of a model in base64, as `to_json` writes it; UserError when it is damaged."""
+    return _CLASSES[unit](model_of(model))
+
+
+def model_of(text: object) -> bytes:
+    """The bytes of a model that is stored in base64; UserError when they are damaged."""
     try:
-        content = base64.b64decode(model, validate=True)
+        return base64.b64decode(text, validate=True)
     except (TypeError, ValueError):
         raise UserError('vocabulary: damaged, its model must be a text in base64') from None
-    return _CLASSES[unit](content)
 
 
 def _uniform(seed) -> Iterator[float]:
