@@ -21,10 +21,10 @@ import rich.console
 from research import build, evaluate, train
 from research.errors import DivergedError, UserError
 from research.evaluation import accuracy
+from research.locked import locked
 from research.study import arms, card, page, records
 from research.text.corpus import Pair
 from research.training.report import read_jsonl
-from research.training.workdir import locked
 from research.translator import Translator
 
 ALIGNED_PAIRS = 500  # test pairs of training length whose links are compared with the known alignment

@@ -4,6 +4,7 @@
     <folder>/source_vocabulary.json     and target_vocabulary.json
     <folder>/findings.jsonl             what was found in the training lines: {"kind": .., "place": "file:line"}
     <folder>/train/                     the pairs: research/text/store.py
+    <folder>/lock                       held by who writes here
     <folder>/pairs                      while it is made: the text of the pairs that are kept, a line for each side
 
 prepared.json is written last: a folder without it is not whole, and the next preparation begins anew.
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from research.errors import UserError
+from research.locked import LOCK, locked
 from research.sealed import sealed, unsealed
 from research.text import reversed as reversing
 from research.text.corpus import Corpus, Findings, Pair
@@ -96,12 +98,12 @@ def prepare(folder: str | os.PathLike[str], values: Values, pairs: Callable[[Fin
 
     Raises:
       UserError: as the pairs and the vocabularies; random cuts are asked for and a vocabulary has none; the folder
-        holds something else; the disk refuses.
+        holds something else; another process prepares it; the disk refuses.
     """
     folder = pathlib.Path(folder)
     for _ in pairs(None):
         break  # what cannot be read at all is refused before anything is replaced
-    with _named(folder):
+    with locked(folder, 'a prepared corpus', 'folder (data.prepared)'), _named(folder):
         sizes = {name: os.path.getsize(name) for name in files}
         _empty(folder)
         content = {'format_version': FORMAT, 'values': values, 'files': sizes, **_check(folder, pairs, progress)}
@@ -199,8 +201,7 @@ def _empty(folder: pathlib.Path) -> None:
     """Makes room for a preparation; what is not one stays, and is refused."""
     ours = {MANIFEST, f'{MANIFEST}.new', FINDINGS, TEXTS, SPLIT, f'{SPLIT}.writing', 'source_vocabulary.json',
             'target_vocabulary.json'}
-    folder.mkdir(parents=True, exist_ok=True)
-    names = {path.name for path in folder.iterdir()}
+    names = {path.name for path in folder.iterdir()} - {LOCK}
     if names - ours or (names and not names & {MANIFEST, FINDINGS}):
         raise UserError(f'{folder} holds something else than a prepared corpus '
                         f'({sorted(names - ours or names)[0]}): choose another folder (data.prepared)')

@@ -1,7 +1,6 @@
 """The work directory of a run: whose it is, that no other process writes there, and files that are replaced whole."""
 
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
@@ -9,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from research.errors import UserError
+from research.locked import LOCK, locked
 
 CONFIG = 'config.json'
-LOCK = 'lock'  # an empty file: whoever writes in the directory holds it
 
 
 @contextlib.contextmanager
@@ -41,33 +40,6 @@ def claimed(folder: pathlib.Path, config: str, files: Mapping[str, str],
         for name, text in {CONFIG: config, **files}.items():  # the config first: it says whose the directory is
             replace(folder / name, text)
         yield
-
-
-@contextlib.contextmanager
-def locked(folder: pathlib.Path) -> Iterator[None]:
-    """Holds a directory, which is made if it is absent, against other processes; a kill lets it go.
-
-    Raises:
-      UserError: another process holds it, or it cannot be made.
-    """
-    lock = folder / LOCK
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        new, file = not lock.exists(), open(lock, 'a')  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise UserError(f'{folder} cannot be a work directory: {error.strerror}. Choose another --workdir') from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f'{folder} is in use: another process writes there. Wait for it, or choose another '
-                            '--workdir') from None
-        try:
-            yield
-        except UserError:
-            if new:
-                lock.unlink(missing_ok=True)  # somebody else's directory stays as it was
-            raise
 
 
 def replace(path: pathlib.Path, text: str) -> None:

@@ -11,8 +11,8 @@ import rich.console
 from experiments.forgetting import study as forgetting
 from research import build, train
 from research.errors import DivergedError, UserError
+from research.locked import locked
 from research.study import runner
-from research.training.workdir import locked
 
 NAMES = ['none', 'additive']
 TINY = {'encoder.features': 8, 'encoder.embedding_features': 8, 'decoder.features': 8, 'decoder.embedding_features': 8,

@@ -9,6 +9,7 @@ import pathlib
 import pytest
 
 from research.errors import UserError
+from research.locked import locked
 from research.text import corpus, prepared, subwords
 from research.text.corpus import Corpus, Pair
 from research.text.prepared import Prepared, prepare
@@ -74,7 +75,7 @@ def contents(folder):
 def test_every_pair_that_is_kept_is_there_as_ids_in_the_order_of_the_store(case):
     found = case.prepare()
     assert sorted(path.name for path in case.folder.iterdir()) == [
-        'findings.jsonl', 'prepared.json', 'source_vocabulary.json', 'target_vocabulary.json', 'train']
+        'findings.jsonl', 'lock', 'prepared.json', 'source_vocabulary.json', 'target_vocabulary.json', 'train']
     kept = [0, 1, 3, 4, 5]
     assert sorted(found.pairs.original(range(5))) == [0, 1, 2, 3, 4]
     for number, original in enumerate(found.pairs.original(range(5)).tolist()):
@@ -194,6 +195,15 @@ def test_a_stranger_among_prepared_files_is_not_touched_and_neither_are_they(cas
     with pytest.raises(UserError, match=r'holds something else .*notes\.txt'):
         case.prepare()
     assert contents(case.folder) == before
+
+
+def test_one_process_at_a_time_prepares_a_folder(case):
+    case.prepare()
+    before = contents(case.folder)
+    with locked(case.folder), pytest.raises(UserError, match=rf'{case.folder} is in use.*data\.prepared'):
+        case.prepare()
+    assert contents(case.folder) == before
+    case.prepare()
 
 
 def test_what_cannot_be_read_is_refused_before_an_earlier_preparation_is_replaced(case):

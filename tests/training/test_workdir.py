@@ -5,6 +5,7 @@ import json
 import pytest
 
 from research.errors import UserError
+from research.locked import LOCK, locked
 from research.training import workdir
 
 CONFIG = '{"training": {"steps": 3}}'
@@ -17,7 +18,7 @@ def claim(folder, config=CONFIG, **files):
 
 
 def contents(folder):
-    return {path.name: path.read_text() for path in folder.iterdir() if path.name != workdir.LOCK}
+    return {path.name: path.read_text() for path in folder.iterdir() if path.name != LOCK}
 
 
 def test_the_same_run_may_come_back_and_another_may_not(tmp_path):
@@ -56,7 +57,7 @@ def test_somebody_elses_directory_stays_as_it_is(tmp_path):
 
 
 def test_one_process_at_a_time_writes(tmp_path):
-    with workdir.locked(tmp_path), pytest.raises(UserError, match='in use: another process'):
+    with locked(tmp_path), pytest.raises(UserError, match='in use: another process'):
         claim(tmp_path)
     claim(tmp_path)
 
