@@ -47,6 +47,8 @@ def test_each_run_is_made_once_and_its_line_says_what_decided_it(tiny, capsys):
     card = (tiny / 'README.md').read_text()
     assert '## Tiny' in card
     assert f'{line["metrics"][0]["value"]:.2f}' in card
+    assert '(by_length.png)' in card
+    assert (tiny / 'by_length.png').read_bytes().startswith(b'\x89PNG')
     study.main(command)  # nothing is left to run
     assert len((tiny / 'results.jsonl').read_text().splitlines()) == 1
 
@@ -75,3 +77,4 @@ def test_the_card_has_mean_and_sd_and_marks_runs_that_shared_the_machine():
     assert '| none | 2 * | 13.00' in text
     assert '| arm | 1-5 (n = 3) |\n' in text
     assert '| none | 12.0 |\n' in text
+    assert 'by_length.png' not in study.markdown([])

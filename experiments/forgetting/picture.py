@@ -8,6 +8,7 @@ import pathlib
 from matplotlib.figure import Figure
 
 from experiments.forgetting.study import ARMS, STUDY
+from research.analysis.pictures import line_by_length
 from research.study import records
 
 HERE = pathlib.Path(__file__).parent
@@ -27,18 +28,11 @@ def draw(results: pathlib.Path, path: pathlib.Path) -> None:
             if runs:
                 shares = [[100 * row['right'] / row['count'] for row in run['by_length']] for run in runs]
                 names = [f'{row["low"]}–{row["high"]}' for row in runs[0]['by_length']]
-                low, high = ([function(column) for column in zip(*shares, strict=True)] for function in (min, max))
-                middle = [sum(column) / len(column) for column in zip(*shares, strict=True)]
-                colour, style = COLOURS[arm.name], '--' if arm.control else '-'
-                panel.fill_between(range(len(names)), low, high, color=colour, alpha=0.15, linewidth=0)
-                panel.plot(range(len(names)), middle, style, color=colour, marker='o', markersize=4, label=arm.name)
-                panel.set_xticks(range(len(names)), names)
+                line_by_length(panel, names, shares, arm.name, COLOURS[arm.name], '--' if arm.control else '-')
         seeds = {run['seed'] for run in found if run['task'] == task}
         panel.set_title(f'{TITLES[task]}, {len(seeds)} seeds')
         panel.set_xlabel('source length in symbols')
         panel.set_ylim(0, 102)
-        panel.grid(axis='y', color='#d8dbe0')
-        panel.spines[['top', 'right']].set_visible(False)
     panels[0].set_ylabel('exactly right, % of test set')
     panels[-1].legend(loc='upper right', frameon=False, title='the decoder reads (-- control)')
     figure.savefig(path, dpi=100)

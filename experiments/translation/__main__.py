@@ -5,9 +5,10 @@
     python -m experiments.translation                        only writes the cards of the runs that are there
 
 Each run trains by its config file, chooses the length penalty on dev, reads the test set once and writes a line into
-results.jsonl. Started again, it goes on where it stopped and skips what is finished. README.md is written anew from the
-lines: mean and standard deviation over seeds, every run, BLEU by source length, signatures, times. Times are those of
-the machine that a line names; its share of idle time is said, too, since a run beside other work takes longer.
+results.jsonl. Started again, it goes on where it stopped and skips what is finished. README.md and its picture are made
+anew from the lines: mean and standard deviation over seeds, every run, BLEU by source length, signatures, times. Times
+are those of the machine that a line names; its share of idle time is said, too, since a run beside other work takes
+longer.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from configs import multi30k, pydocs, tanaka
+from experiments.translation import picture
 from research import build, evaluate
 from research.errors import UserError, one_line_errors
 from research.evaluation import translation
@@ -71,9 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 if name not in corpus.arms:
                     raise UserError(f'{options.corpus} has no arm {name!r}. It has: {", ".join(corpus.arms)}')
                 run(options.corpus, name, seeds, pathlib.Path(options.workdir), results, options.steps)
-        lines = records.read_lines(results / 'results.jsonl')
-        (results / 'README.md').write_text(markdown(lines), encoding='utf-8')
-        print(markdown(lines))
+        print(write_cards(results))
 
 
 def run(name: str, arm: str, seeds: Sequence[int], workdir: pathlib.Path, results: pathlib.Path,
@@ -91,8 +91,7 @@ def run(name: str, arm: str, seeds: Sequence[int], workdir: pathlib.Path, result
         line = one_run(trainer, name, arm, seed, workdir / name / arm / str(seed))
         if steps is None:
             records.append_line(results / 'results.jsonl', line)
-            (results / 'README.md').write_text(markdown(records.read_lines(results / 'results.jsonl')),
-                                               encoding='utf-8')
+            write_cards(results)
 
 
 def one_run(trainer: Trainer, name: str, arm: str, seed: int, workdir: pathlib.Path) -> dict[str, Any]:
@@ -136,11 +135,23 @@ def _cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def write_cards(results: pathlib.Path) -> str:
+    """README.md and by_length.png of the recorded runs; returns the former."""
+    lines = records.read_lines(results / 'results.jsonl')
+    text = markdown(lines)
+    (results / 'README.md').write_text(text, encoding='utf-8')
+    if lines:
+        picture.draw({name: corpus.title for name, corpus in CORPORA.items()}, lines, results / 'by_length.png')
+    return text
+
+
 def markdown(lines: Sequence[dict[str, Any]]) -> str:
     """The cards of all corpora that have a run."""
     parts = ['# Translation', '', 'Made by `python -m experiments.translation`; each run stands in results.jsonl. BLEU '
              "is sacreBLEU's of detokenised outputs of beam search on the test set, which was read once, with the "
              'length penalty that was best on dev.', '']
+    if lines:
+        parts += ['![BLEU by source length](by_length.png)', '']
     for name, corpus in CORPORA.items():
         own = [line for line in lines if line['corpus'] == name]
         if own:

@@ -1,10 +1,11 @@
-"""Pictures as files: attention weights of one sentence. Nothing here touches matplotlib's global state."""
+"""Pictures: attention weights of a sentence, scores by source length. Nothing touches matplotlib's global state."""
 
 import math
 import os
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from research.errors import UserError
@@ -76,3 +77,22 @@ def attention_picture(path: str | os.PathLike, weights: np.ndarray, source: Sequ
         figure.savefig(path, dpi=150)
     except OSError as error:
         raise UserError(f'{path}: cannot write the picture: {error.strerror}.') from error
+
+
+def line_by_length(panel: Axes, names: Sequence[str], values: np.ndarray, label: str, colour: str,
+                   style: str = '-') -> None:
+    """Draws one arm: the line is the mean over seeds, the band goes from the lowest to the highest seed.
+
+    Args:
+      panel: where to draw; an arm is a call.
+      names: of L buckets of source length, ascending: `['1–10', '11–20']`.
+      values: [runs, L]: one score of each run and bucket.
+      label: of the arm.
+      colour, style: of its line, as matplotlib names them.
+    """
+    values = np.asarray(values, np.float64)
+    panel.fill_between(range(len(names)), values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+    panel.plot(range(len(names)), values.mean(axis=0), style, color=colour, marker='o', markersize=4, label=label)
+    panel.set_xticks(range(len(names)), names)
+    panel.grid(axis='y', color='#d8dbe0')
+    panel.spines[['top', 'right']].set_visible(False)

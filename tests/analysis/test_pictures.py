@@ -1,4 +1,4 @@
-"""Attention pictures: what the file holds, and that nothing global is touched."""
+"""Pictures: what the file holds, and that nothing global is touched."""
 
 import html
 import sys
@@ -7,8 +7,9 @@ import xml.etree.ElementTree
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from research.analysis.pictures import attention_picture
+from research.analysis.pictures import attention_picture, line_by_length
 from research.errors import UserError
 
 SOURCE, TARGET = ['c', 'a', '$x$', '</s>'], ['K', '$y$']
@@ -61,3 +62,14 @@ def test_what_cannot_be_drawn_or_written_is_refused(tmp_path):
         attention_picture(tmp_path / 'missing' / 'a.png', WEIGHTS, SOURCE, TARGET)
     with pytest.raises(ValueError, match='do not fit 2 target and 3 source'):
         attention_picture(tmp_path / 'a.png', WEIGHTS, SOURCE[:3], TARGET)
+
+
+def test_a_line_is_the_mean_of_the_runs_and_its_band_reaches_from_the_lowest_to_the_highest():
+    panel = Figure().subplots()
+    line_by_length(panel, ['1–5', '6–10'], [[10, 40], [30, 20], [20, 21]], 'additive', '#D55E00', '--')
+    line, = panel.lines
+    assert line.get_xydata().tolist() == [[0, 20], [1, 27]]
+    assert (line.get_label(), line.get_linestyle(), line.get_color()) == ('additive', '--', '#D55E00')
+    band = panel.collections[0].get_paths()[0].vertices
+    assert [sorted({y for x, y in band if x == place}) for place in (0, 1)] == [[10, 30], [20, 40]]
+    assert [label.get_text() for label in panel.get_xticklabels()] == ['1–5', '6–10']
