@@ -72,7 +72,7 @@ def test_the_card_has_mean_and_sd_and_marks_runs_that_shared_the_machine():
                 'seconds': {'train': 60.0, 'dev': 30.0, 'compile': 30.0}, 'share_of_cores': share,
                 'machine': 'two cores'}
     text = study.markdown([line(2, 13.0, None), line(1, 11.0, 0.9)])
-    assert '| none | 2 | 12.00 ± 1.41 | 10 | 2, 2 |' in text
+    assert '| none | 2 | 12.00 ± 1.41 | 10 | 2, 2 * |' in text
     assert '| none | 1 | 11.00 (10.00 to 12.00)' in text
     assert '| none | 2 * | 13.00' in text
     assert '| arm | 1-5 (n = 3) |\n' in text

@@ -169,7 +169,7 @@ def card(corpus: Corpus, lines: Sequence[dict[str, Any]]) -> list[str]:
              f'|---|---|{"---|" * len(names)}---|---|']
     for arm, own in by_arm.items():
         scores = [_mean_sd([line['metrics'][index]['value'] for line in own]) for index in range(len(names))]
-        minutes = ', '.join(f'{_minutes(line):.0f}' for line in own)
+        minutes = ', '.join(f'{_minutes(line):.0f}{_star(line)}' for line in own)
         parts.append(f'| {arm} | {len(own)} | {" | ".join(scores)} | {own[0]["parameters"]:,} | {minutes} |')
     parts += ['', 'Mean and standard deviation over seeds. Minutes of each run: training, measuring dev and compiling; '
               '* = it shared the machine or was stopped on the way.', '',
@@ -180,8 +180,7 @@ def card(corpus: Corpus, lines: Sequence[dict[str, Any]]) -> list[str]:
             bleu = line['metrics'][0]
             kept = f'step {line["step"]} of {line["steps"]}' + (f', {line["averaged"]}' if line['averaged'] else '')
             dev = ', '.join(f'{penalty}: {value}' for penalty, value in line['dev'].items())
-            star = '' if (line['share_of_cores'] or 0) > 0.7 else ' *'
-            parts.append(f'| {arm} | {line["seed"]}{star} | {bleu["value"]:.2f} ({bleu["low"]:.2f} to '
+            parts.append(f'| {arm} | {line["seed"]}{_star(line)} | {bleu["value"]:.2f} ({bleu["low"]:.2f} to '
                          f'{bleu["high"]:.2f}) | {line["decoding"]} | {kept} | {dev} |')
     rows = {index: row for index, row in enumerate(lines[0]['by_length']) if row['count']}
     heads = [f'{row["low"]}-{row["high"]} (n = {row["count"]})' for row in rows.values()]
@@ -199,6 +198,10 @@ def card(corpus: Corpus, lines: Sequence[dict[str, Any]]) -> list[str]:
 def _minutes(line):
     seconds = line['seconds']
     return (seconds['train'] + seconds['dev'] + seconds['compile']) / 60
+
+
+def _star(line):
+    return '' if (line['share_of_cores'] or 0) > 0.7 else ' *'
 
 
 def _mean_sd(values):
