@@ -14,22 +14,24 @@ MAY_IMPORT = {
     'experiments': {'research', 'configs'},
     'research.shapes': set(),
     'research.errors': set(),
+    'research.locked': set(),
     'research.sealed': set(),
-    'research.text': {'research.sealed'},
+    'research.text': {'research.locked', 'research.sealed'},
     'research.evaluation': set(),
     'research.analysis': set(),
     'research.layers': set(),
     'research.attention': set(),
     'research.cells': {'research.layers'},
     'research.models': {'research.attention', 'research.cells', 'research.layers'},
-    'research.training': {'research.models.contract', 'research.sealed'},
+    'research.training': {'research.models.contract', 'research.locked', 'research.sealed'},
     'research.decoding': {'research.models.contract', 'research.text.vocabulary'},
     'research.build': {'research.attention', 'research.cells', 'research.layers', 'research.models', 'research.text',
                        'research.training', 'research.decoding', 'research.evaluation'},
     'research.interop': {'research.models', 'research.layers', 'research.attention', 'research.text'},
     'research.translator': {'research.build', 'research.decoding', 'research.models.contract', 'research.text'},
     'research.study': {'research.build', 'research.train', 'research.evaluate', 'research.translator', 'research.text',
-                       'research.training', 'research.evaluation', 'research.analysis', 'research.models.contract'},
+                       'research.training', 'research.evaluation', 'research.analysis', 'research.models.contract',
+                       'research.locked'},
     'research.command_line': set(),
     'research.train': {'research'},
     'research.evaluate': {'research'},
@@ -42,10 +44,10 @@ MAY_IMPORT = {
 FLAX = ('research.attention', 'research.cells', 'research.layers', 'research.models', 'research.build')
 NO_FLAX = ('research.attention.masks', 'research.attention.normalise', 'research.attention.positions',
            'research.layers.dropout')
-NO_JAX = ('research.text', 'research.evaluation', 'research.shapes', 'research.errors', 'research.sealed',
-          'research.study.arms',
-          'research.study.records', 'research.study.statistics', 'research.study.card', 'research.study.page',
-          'research.analysis.pictures', 'research.command_line', 'configs')
+NO_JAX = ('research.text', 'research.evaluation', 'research.shapes', 'research.errors', 'research.locked',
+          'research.sealed', 'research.study.arms', 'research.study.records', 'research.study.statistics',
+          'research.study.card', 'research.study.page', 'research.analysis.pictures', 'research.command_line',
+          'configs')
 READS_CONFIG = ('research.build',)
 
 

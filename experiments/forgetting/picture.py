@@ -8,12 +8,10 @@ import pathlib
 from matplotlib.figure import Figure
 
 from experiments.forgetting.study import ARMS, STUDY
-from research.analysis.pictures import line_by_length
+from research.analysis.pictures import COLOURS, line_by_length
 from research.study import records
 
 HERE = pathlib.Path(__file__).parent
-COLOURS = dict(zip((arm.name for arm in ARMS), ('#0072B2', '#56B4E9', '#009E73', '#D55E00', '#CC79A7', '#E69F00',
-                                                '#1a1d21'), strict=True))
 TITLES = {'pronunciation': 'Pronouncing English words (CMUdict)', 'copy': 'Copying (trained up to 20 symbols)'}
 
 

@@ -6,8 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.forgetting.picture import COLOURS  # an arm has one colour in all pictures
-from research.analysis.pictures import line_by_length
+from research.analysis.pictures import COLOURS, line_by_length
 
 
 def draw(titles: Mapping[str, str], lines: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
@@ -23,10 +22,9 @@ def draw(titles: Mapping[str, str], lines: Sequence[Mapping[str, Any]], path: pa
     panels = figure.subplots(1, len(corpora), squeeze=False)[0]
     for panel, name in zip(panels, corpora, strict=True):
         own = [line for line in lines if line['corpus'] == name]
-        buckets = [row for row in own[0]['by_length'] if row['count']]
+        names = [f'{row["low"]}–{row["high"]}\n({row["count"]:,})' for row in own[0]['by_length'] if row['count']]
         for arm in dict.fromkeys(line['arm'] for line in own):
             values = [[row['bleu'] for row in line['by_length'] if row['count']] for line in own if line['arm'] == arm]
-            names = [f'{row["low"]}–{row["high"]}\n({row["count"]:,})' for row in buckets]
             line_by_length(panel, names, values, f'{arm}, {len(values)} {"seed" if len(values) == 1 else "seeds"}',
                            COLOURS[arm])
         panel.set_title(titles[name], fontsize=11)

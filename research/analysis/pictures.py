@@ -11,6 +11,9 @@ from matplotlib.figure import Figure
 from research.errors import UserError
 
 FORMATS = ('.png', '.svg')
+COLOURS = {  # of an arm in all pictures
+    'none': '#0072B2', 'fixed_context': '#56B4E9', 'mean': '#009E73', 'additive': '#D55E00', 'scaled_dot': '#CC79A7',
+    'multi_head_dot': '#E69F00', 'transformer': '#1a1d21'}
 
 
 def check_path(path: str | os.PathLike) -> str:

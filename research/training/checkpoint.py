@@ -10,7 +10,6 @@
 Orbax loads a file with a flipped bit without noticing and never falls back to an older step; hence the manifest.
 """
 
-import json
 import operator
 import os
 import pathlib
@@ -23,7 +22,7 @@ import jax
 import numpy as np
 
 from research.errors import DivergedError, UserError
-from research.sealed import sealed, sha256
+from research.sealed import sealed, sha256, unsealed
 
 FORMAT = 1
 MANIFEST = 'manifest.json'
@@ -168,13 +167,9 @@ class Checkpoints:
             text = path.read_bytes()
         except OSError as error:
             raise _DamageError(f'{MANIFEST}: {error.strerror}') from error
-        try:
-            manifest = json.loads(text)
-            del manifest['sha256']
-        except (ValueError, TypeError, KeyError) as error:
-            raise _DamageError(f'{MANIFEST} is not what was saved: {_cause(error)}') from error
-        if sealed(manifest) != text:
-            raise _DamageError(f'{MANIFEST} is not what was saved: its sha256 differs')
+        manifest = unsealed(text)
+        if manifest is None:
+            raise _DamageError(f'{MANIFEST} is not what was saved')
         if manifest['step'] != step:
             raise _DamageError(f'{MANIFEST} is of step {manifest["step"]}: the folder was renamed')
         return manifest
