@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 import jax
@@ -532,8 +532,14 @@ def note_start(workdir: pathlib.Path) -> None:
 def environment() -> dict[str, Any]:
     """The machine and the versions that decide numbers."""
     packages = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
-    return {'machine': f'{platform.machine()}, {_cores()}, {jax.default_backend()}',
-            'versions': {'seq2lab': f'{version("seq2lab")}{_commit()}', 'python': platform.python_version(),
+    backend = jax.default_backend()
+    accelerator = '' if backend == 'cpu' else f' ({jax.devices()[0].device_kind})'
+    try:
+        mine = version('seq2lab')
+    except PackageNotFoundError:
+        mine = 'not installed'
+    return {'machine': f'{platform.machine()}, {_cores()}, {backend}{accelerator}',
+            'versions': {'seq2lab': f'{mine}{_commit()}', 'python': platform.python_version(),
                          **{name: version(name) for name in packages}}}
 
 
