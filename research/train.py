@@ -16,14 +16,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research import build, command_line
+from research import build, command_line, compiling
 from research.errors import DivergedError, UserError, one_line_errors
 from research.evaluate import Run, perplexity_of, references, right_answers
 from research.evaluation import accuracy, translation
@@ -153,7 +153,7 @@ class Trainer:
                 build.train_step(self.config, self.model, self.optimiser), self.example.state,
                 self.plans.train.shapes, purpose='train', donate=True, progress=progress)
             self._compile_measure(progress)
-            progress(f'compiling {self.program_count()["decode"]} to decode')
+            progress(f'compiling {self.program_count()["decode"]} programs to decode')
             self.translator.compile(self.example.state.params, self.translator.shapes(self.lines))
             _check_memory(max(update.bytes, self._measure.bytes), progress)
             self._update = update
@@ -532,8 +532,14 @@ def note_start(workdir: pathlib.Path) -> None:
 def environment() -> dict[str, Any]:
     """The machine and the versions that decide numbers."""
     packages = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
-    return {'machine': f'{platform.machine()}, {_cores()}, {jax.default_backend()}',
-            'versions': {'seq2lab': f'{version("seq2lab")}{_commit()}', 'python': platform.python_version(),
+    backend = jax.default_backend()
+    accelerator = '' if backend == 'cpu' else f' ({jax.devices()[0].device_kind})'
+    try:
+        mine = version('seq2lab')
+    except PackageNotFoundError:
+        mine = 'not installed'
+    return {'machine': f'{platform.machine()}, {_cores()}, {backend}{accelerator}',
+            'versions': {'seq2lab': f'{mine}{_commit()}', 'python': platform.python_version(),
                          **{name: version(name) for name in packages}}}
 
 
@@ -555,8 +561,7 @@ def _commit() -> str:
 
 def _cores() -> str:
     """How many cores this process may use, and how many there are: a process can be pinned to some of them."""
-    there = os.cpu_count()
-    used = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else there
+    there, used = os.cpu_count(), compiling.cores()
     return f'{there} cores' if used == there else f'{used} of {there} cores'
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from research import compiling
 from research.build import Decoding
 from research.decoding.beam import beam
 from research.decoding.greedy import greedy
@@ -85,15 +86,9 @@ class Translator:
         """The (B, S) that these lines need, each of them one program."""
         return sorted({(rows, S) for rows, S, _ in self._groups([self.source.encode(line) for line in lines])})
 
-    def compile(self, params: Params, shapes: Sequence[tuple[int, int]], given: int = 0) -> None:
-        """Compiles what is missing for these shapes, with room for prefixes of so many symbols."""
-        for B, S in shapes:
-            if (B, S, given) not in self._programs:
-                zeros = np.zeros((B, S), np.int32)
-                more = {'prefix': np.zeros((B, given), np.int32)} if given else {}
-                more |= {} if self.sampling is None else {'key': jax.random.key(0), 'numbers': np.zeros(B, np.int32)}
-                self._programs[B, S, given] = jax.jit(self._search(S)).lower(
-                    params, zeros, Places(zeros, zeros), limits=np.zeros(B, np.int32), **more).compile()
+    def compile(self, params: Params, shapes: Sequence[tuple[int, int]]) -> None:
+        """Compiles what is missing for these shapes (B, S), without prefixes."""
+        self._compile(params, [(B, S, 0) for B, S in shapes])
 
     def __call__(self, params: Params, lines: Sequence[str], prefixes: Sequence[str] | None = None,
                  first: int = 1) -> list[Translation]:
@@ -119,10 +114,11 @@ class Translator:
         ids = [self.source.encode(line) for line in lines]
         given = self._prefixes(ids, prefixes, first)
         outputs: list[list[Translation]] = [[] for _ in lines]
+        groups = [(rows, S, self._room([given[index] for index in members], S), members)
+                  for rows, S, members in self._groups(ids, first)]
+        self._compile(params, [(rows, S, room) for rows, S, room, _ in groups])
         done = 0
-        for rows, S, members in self._groups(ids, first):
-            room = self._room([given[index] for index in members], S)
-            self.compile(params, [(rows, S)], room)
+        for rows, S, room, members in groups:
             source, segment = np.zeros((rows, S), np.int32), np.zeros((rows, S), np.int32)
             limits, numbers = np.ones(rows, np.int32), np.zeros(rows, np.int32)
             prefix = np.full((rows, room), PAD, np.int32)
@@ -141,6 +137,16 @@ class Translator:
             done += len(members)
             self.progress(first - 1 + done, first - 1 + len(lines))
         return outputs
+
+    def _compile(self, params, shapes):
+        missing = sorted(set(shapes) - set(self._programs))
+        self._programs |= zip(missing, compiling.compiled(self._lowered(params, *one) for one in missing), strict=True)
+
+    def _lowered(self, params, B, S, room):
+        zeros = np.zeros((B, S), np.int32)
+        more = {'prefix': np.zeros((B, room), np.int32)} if room else {}
+        more |= {} if self.sampling is None else {'key': jax.random.key(0), 'numbers': np.zeros(B, np.int32)}
+        return jax.jit(self._search(S)).lower(params, zeros, Places(zeros, zeros), limits=np.zeros(B, np.int32), **more)
 
     def _search(self, S):
         options = {'length': self.decoding.limit(S), 'with_weights': self.with_weights}

@@ -152,6 +152,21 @@ def test_a_signal_while_compiling_stops_before_the_next_program(tmp_path, monkey
         train.Trainer(config('additive')).run(tmp_path / 'run', console=False)
 
 
+def test_an_accelerator_has_its_name_and_code_needs_no_installation(monkeypatch):
+    """An H200 said that it was a gpu; a copy of the repository on it ended with a traceback."""
+    def nothing(name, original=train.version):
+        if name == 'seq2lab':
+            raise train.PackageNotFoundError(name)
+        return original(name)
+    monkeypatch.setattr(train, 'version', nothing)
+    here = train.environment()
+    assert here['machine'].endswith(', cpu')
+    assert here['versions']['seq2lab'].startswith('not installed')
+    monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+    monkeypatch.setattr(jax, 'devices', lambda: [SimpleNamespace(device_kind='NVIDIA H200')])
+    assert train.environment()['machine'].endswith(' cores, gpu (NVIDIA H200)')
+
+
 def test_a_sequence_without_a_learned_position_is_refused_before_anything_compiles_or_is_written(tmp_path):
     COMPILES.clear()
     short = arms.override(config('transformer'), {'encoder.position': 'learned', 'encoder.maximum_length': 6})

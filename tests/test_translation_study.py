@@ -63,17 +63,19 @@ def test_a_rehearsal_is_not_recorded_and_an_unknown_arm_is_refused(tiny):
 
 
 def test_the_card_has_mean_and_sd_and_marks_runs_that_shared_the_machine():
-    def line(seed, bleu, share):
+    def line(seed, bleu, share, machine='x86_64, 2 cores, cpu'):
         return {'corpus': 'multi30k', 'arm': 'none', 'seed': seed, 'parameters': 10, 'steps': 4, 'step': 2,
                 'averaged': '', 'decoding': 'beam 5', 'dev': {'1': 20.0},
                 'metrics': [{'name': 'BLEU', 'value': bleu, 'low': bleu - 1, 'high': bleu + 1, 'signature': 'tok:13a'}],
                 'by_length': [{'low': 1, 'high': 5, 'count': 3, 'bleu': bleu}, {'low': 6, 'high': 9, 'count': 0,
                                                                                'bleu': None}],
                 'seconds': {'train': 60.0, 'dev': 30.0, 'compile': 30.0}, 'share_of_cores': share,
-                'machine': 'two cores'}
+                'machine': machine}
     text = study.markdown([line(2, 13.0, None), line(1, 11.0, 0.9)])
     assert '| none | 2 | 12.00 ± 1.41 | 10 | 2, 2 * |' in text
     assert '| none | 1 | 11.00 (10.00 to 12.00)' in text
+    assert '| none | 2 | 12.00 ± 1.41 | 10 | 2 *, 2 |' in study.markdown(  # an accelerator leaves the cores idle
+        [line(1, 11.0, 0.6), line(2, 13.0, 0.2, 'x86_64, 16 cores, gpu (NVIDIA H200)')])
     assert '| none | 2 * | 13.00' in text
     assert '| arm | 1-5 (n = 3) |\n' in text
     assert '| none | 12.0 |\n' in text

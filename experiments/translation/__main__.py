@@ -125,7 +125,8 @@ def one_run(trainer: Trainer, name: str, arm: str, seed: int, workdir: pathlib.P
         'seconds': {'train': round(sum(line['seconds'] for line in lines if line['kind'] == 'train'), 1),
                     'dev': round(sum(line['seconds'] for line in lines if line['kind'] != 'train'), 1),
                     'compile': round(trained[2] - before[2], 1), 'whole': round(wall, 1), 'test': round(testing, 1)},
-        # Of the cores' time: well below 1 where the run shared the machine; None where it did not train in one piece.
+        # Of the cores' time: well below 1 where the run shared a machine without an accelerator; None where it did not
+        # train in one piece.
         'share_of_cores': round((trained[1] - before[1]) / wall / (os.cpu_count() or 1), 2) if new else None,
         **environment()}
 
@@ -201,7 +202,8 @@ def _minutes(line):
 
 
 def _star(line):
-    return '' if (line['share_of_cores'] or 0) > 0.7 else ' *'
+    share, on_cores = line['share_of_cores'], line['machine'].endswith(', cpu')
+    return ' *' if share is None or (on_cores and share <= 0.7) else ''
 
 
 def _mean_sd(values):

@@ -42,7 +42,7 @@ def attend(query: Array, keys: Array, values: Array, *, mask: Array, bias: Array
       keys: [B, S, K, H]; N is a multiple of K, and K neighbouring groups of query heads share one key head each.
       values: [B, S, K, H_v]; H_v = H on paths 'xla' and 'cudnn'.
       mask: boolean [B, T, S], True = may be read.
-      bias: finite, broadcast against [B, N, T, S]; None = 0.
+      bias: finite, broadcast against [B, N, T, S]; None = 0. Path 'cudnn' takes it in the type of the query.
       scale: known when the program is traced.
       path: one of PATHS.
       normalise: (logits [B, N, T, S], mask [B, 1, T, S]) -> weights; path 'explicit' only, elsewhere it is the softmax.
@@ -86,8 +86,8 @@ def attend(query: Array, keys: Array, values: Array, *, mask: Array, bias: Array
     else:
         whole = mask
     if path == 'cudnn':
-        if bias is not None:  # its gradient of a bias is wrong where heads share keys: seen with jax 0.11.2 on an H200
-            keys, values = (jnp.repeat(array, N // K, axis=2) for array in (keys, values))
+        if bias is not None:  # its gradient is written in the type of the query and read in that of the bias
+            bias = bias.astype(query.dtype)
         query, keys, values, bias, whole = _even(query, keys, values, bias, whole)
     context = jax.nn.dot_product_attention(query, keys, values, bias, whole[:, None], scale=scale, implementation=path)
     # Where nothing may be read, the library reads everything.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 import jax
 import numpy as np
 
+from research import compiling
 from research.errors import UserError
 from research.shapes import Batch, Places
 from research.training.state import State
@@ -27,12 +28,15 @@ class Programs:
                  donate: bool, progress: Callable[[str], None] = lambda text: None):
         """Compiles `function` for trees like `tree`, of which only shapes count, and each of the shapes (B, S, T)."""
         self.shapes = tuple(shapes)
-        self._programs = {}
         jitted = jax.jit(function, donate_argnums=(0,) if donate else ())
-        for number, (B, S, T) in enumerate(self.shapes):
-            progress(f'compiling program {number + 1} of {len(self.shapes)} to {purpose}: batch {B}, source {S}, '
+
+        def ready(number, done):
+            B, S, T = self.shapes[number]
+            progress(f'{done} of {len(self.shapes)} programs to {purpose} are compiled: batch {B}, source {S}, '
                      f'target {T}')
-            self._programs[(B, S), (B, T)] = jitted.lower(tree, blank_batch(B, S, T)).compile()
+        programs = compiling.compiled((jitted.lower(tree, blank_batch(*shape)) for shape in self.shapes), ready)
+        self._programs = {((B, S), (B, T)): program
+                          for (B, S, T), program in zip(self.shapes, programs, strict=True)}
 
     def __len__(self) -> int:
         return len(self._programs)
