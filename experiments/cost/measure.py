@@ -8,7 +8,6 @@ that of the query and of what in the memory depends on the source.
 import concurrent.futures
 import functools
 import math
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from configs import attention as attention_configs
+from research import compiling
 from research.attention.contract import Attention
 from research.attention.registry import VARIANTS, make
 from research.shapes import Array, Places
@@ -160,7 +160,7 @@ def measure(chosen: Sequence[Row], lengths: Sequence[int], batch: int, rounds: i
     """
     whole, alone, same = {}, {}, {}
     cases = [(row, length) for row in chosen for length in lengths]
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # the compiler itself uses one core
+    with concurrent.futures.ThreadPoolExecutor(compiling.cores()) as pool:  # the compiler itself uses one core
         made = [pool.submit(programs, *case, batch) for case in cases]
         for case, future in track(list(zip(cases, made, strict=True)), 'compiling'):
             whole[case], matrices = future.result()

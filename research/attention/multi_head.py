@@ -86,7 +86,7 @@ def attend(query: Array, keys: Array, values: Array, *, mask: Array, bias: Array
     else:
         whole = mask
     if path == 'cudnn':
-        if bias is not None:  # its gradient is written in the type of the query and read in that of the bias
+        if bias is not None:  # jax 0.11.2 reads its gradient in its own type, cuDNN writes the query's
             bias = bias.astype(query.dtype)
         query, keys, values, bias, whole = _even(query, keys, values, bias, whole)
     context = jax.nn.dot_product_attention(query, keys, values, bias, whole[:, None], scale=scale, implementation=path)
