@@ -70,7 +70,7 @@ def get_config() -> ConfigDict:
                                            #   by commas; the table that vectors fill: encoder.embedding (recurrent),
                                            #   encoder.entrance.embedding (Transformer), those of decoder, or embedding
                                            #   (share_embeddings)
-    config.training.chunk = 4096           # rows of [B x T, V] scores made at a time
+    config.training.chunk = 512            # rows of [B x T, V] scores made at a time
     config.training.report_every = 50      # steps between lines of metrics
     config.training.evaluate_every = 500   # steps between measurements on dev
     config.training.checkpoint_every = 500  # steps between checkpoints

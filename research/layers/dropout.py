@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from research.shapes import Array
 
@@ -10,7 +11,7 @@ def dropout(inputs: Array, rate: float, rng: Array | None) -> Array:
     """Zeroes each number with probability `rate` and divides the rest by 1 - rate.
 
     Args:
-      inputs: [...].
+      inputs: [...], fewer than 2^32 numbers.
       rate: in [0, 1), known when the program is traced.
       rng: a random key, or None for evaluation: then inputs come back unchanged.
 
@@ -18,8 +19,34 @@ def dropout(inputs: Array, rate: float, rng: Array | None) -> Array:
     """
     if rng is None or rate == 0.0:
         return inputs
-    kept = jax.random.bernoulli(rng, 1.0 - rate, inputs.shape)
+    kept = random_words(rng, inputs.shape) >= round(rate * 2**32)
     return jnp.where(kept, inputs / (1.0 - rate), 0.0).astype(inputs.dtype)
+
+
+def random_words(rng: Array, shape: tuple[int, ...]) -> Array:
+    """A random word for each number of an array: uint32 of that shape, good enough to drop by.
+
+        x = place * c + k_1;  x = (x ^ x >> 16) * a;  x = (x ^ x >> 15 ^ k_2) * b;  word = x ^ x >> 15
+
+    k_1 and k_2 are words of the key by jax.random. Of threefry, which jax.random would use for all, an element takes
+    ten times as many operations: a fifth of the time of a training step on a CPU. Here they are few enough to be made
+    again in the backward pass, beside the multiplication, so that no mask is kept.
+
+    Args:
+      rng: a random key.
+      shape: of fewer than 2^32 places.
+
+    Source: a and b: C. Wellons 2018, Prospecting for hash functions (an integer permutation of two rounds, found by
+    search for the least bias); c: 2^32 / golden ratio. Differs: the key comes in before each round.
+    """
+    first, second = jax.random.bits(rng, (2,), jnp.uint32)
+    place = jnp.zeros(shape, jnp.uint32)
+    for axis in range(len(shape)):
+        place = place * np.uint32(shape[axis]) + jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
+    x = place * np.uint32(0x9E3779B9) + first
+    x = (x ^ x >> 16) * np.uint32(0x21F0AAAD)
+    x = (x ^ x >> 15 ^ second) * np.uint32(0xD35A2D97)
+    return x ^ x >> 15
 
 
 def split(rng: Array | None, count: int) -> list[Array | None]:

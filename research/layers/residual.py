@@ -5,6 +5,7 @@ from typing import Any
 import flax.linen as nn
 
 from research.layers.dropout import dropout
+from research.layers.norm import LayerNorm
 from research.shapes import Array
 
 NORMS = ('pre', 'post')
@@ -33,7 +34,7 @@ class Residual(nn.Module):
     epsilon: float = 1e-6
 
     def setup(self):
-        self.layer_norm = nn.LayerNorm(self.epsilon, dtype=self.dtype)
+        self.layer_norm = LayerNorm(self.epsilon, self.dtype)
 
     def before(self, inputs: Array) -> Array:
         """What the sublayer reads: [B, S, D] -> [B, S, D]."""

@@ -16,6 +16,7 @@ from research.cells.contract import Cell
 from research.errors import UserError
 from research.layers.dropout import split
 from research.layers.embedding import Projection
+from research.layers.norm import LayerNorm
 from research.models.contract import Decoded, EncoderDecoder
 from research.models.transformer import Entrance, TransformerLayer
 from research.shapes import Array, Places
@@ -115,7 +116,7 @@ class SequenceModel(EncoderDecoder):
         self.entrance = Entrance(self.vocabulary, self.features, self.position, self.maximum_length, self.dropout,
                                  self.dtype, scaled=self.scale_embeddings)
         self.stack = [self._layer(layer) for layer in range(self.layers)]
-        self.last_norm = nn.LayerNorm(self.epsilon, dtype=self.dtype) if self.norm == 'pre' else None
+        self.last_norm = LayerNorm(self.epsilon, self.dtype) if self.norm == 'pre' else None
         self.softmax = None if self.tie_embeddings else Projection(self.vocabulary)
 
     @nn.nowrap

@@ -13,6 +13,7 @@ from research.errors import UserError
 from research.layers.dropout import dropout, split
 from research.layers.embedding import Embedding, Projection, shared_or_own
 from research.layers.feed_forward import FeedForward
+from research.layers.norm import LayerNorm
 from research.layers.residual import Residual
 from research.models.contract import Decoded, Encoded
 from research.shapes import Array, Places
@@ -225,7 +226,7 @@ class TransformerEncoder(nn.Module):
         self.entrance = Entrance(self.vocabulary, self.features, self.position, self.maximum_length,
                                  self.dropout, self.dtype, self.shared, self.scale_embeddings)
         self.stack = [self._layer(layer) for layer in range(self.layers)]
-        self.last_norm = nn.LayerNorm(self.epsilon, dtype=self.dtype) if self.norm == 'pre' else None
+        self.last_norm = LayerNorm(self.epsilon, self.dtype) if self.norm == 'pre' else None
 
     @nn.nowrap
     def _layer(self, layer: int) -> TransformerLayer:
@@ -346,7 +347,7 @@ class TransformerDecoder(nn.Module):
         self.entrance = Entrance(self.vocabulary, self.features, self.position, self.maximum_length,
                                  self.dropout, self.dtype, self.shared, self.scale_embeddings)
         self.stack = [self._layer(layer) for layer in range(self.layers)]
-        self.last_norm = nn.LayerNorm(self.epsilon, dtype=self.dtype) if self.norm == 'pre' else None
+        self.last_norm = LayerNorm(self.epsilon, self.dtype) if self.norm == 'pre' else None
         self.begin = None if self.reads == 'source' else nn.Dense(self.features, use_bias=False, dtype=self.dtype)
         self.softmax = None if self.tie_embeddings else Projection(self.vocabulary)
         self.bias = self.param('scores_bias', nn.initializers.zeros, (self.vocabulary,)) if self.softmax_bias else None

@@ -1,5 +1,6 @@
 """Cross-entropy over real tokens, computed a few rows at a time."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -10,18 +11,19 @@ from research.shapes import Array
 
 
 def cross_entropy(hidden: Array, logits: Callable[[Array], Array], targets: Array, real: Array, *,
-                  label_smoothing: float = 0.0, chunk: int = 4096) -> tuple[Array, Array]:
+                  label_smoothing: float = 0.0, chunk: int = 512) -> tuple[Array, Array]:
     """The summed cross-entropy of the real targets, and how many there are.
 
         loss = - sum over real (b, t) of sum_v q[v] log softmax(logits(hidden[b, t]))[v]
         q[v] = (1 - smoothing) [v = target] + smoothing / V
 
-    Rows are taken in chunks whose scores are made again in the backward pass, so no [B, T, V] is ever kept. Padding
+    Rows are taken in chunks, and where a gradient is asked for it is made beside the loss, while a chunk's scores are
+    there: no [B, T, V] is ever kept, nothing is made twice, and chunks of padding alone are not made at all. Padding
     changes nothing: its rows count zero.
 
     Args:
       hidden: [B, T, D].
-      logits: [R, D] -> [R, V].
+      logits: [R, D] -> [R, V]; what it closes over may have gradients, of the first order and in reverse mode alone.
       targets: int32 [B, T].
       real: boolean [B, T]; False at padding.
       label_smoothing: in [0, 1).
@@ -32,15 +34,80 @@ def cross_entropy(hidden: Array, logits: Callable[[Array], Array], targets: Arra
 
     Source: label smoothing: Szegedy et al. 2016, section 7 (uniform over all V symbols). Differs: none.
     """
-    def add(total, part):
-        rows, answers, counted = part
-        losses = _losses(logits(rows), answers, label_smoothing)
-        return total + jnp.sum(jnp.where(counted, losses, 0.0)), None
-    return _over_chunks(add, hidden, targets, real, chunk), jnp.sum(real).astype(jnp.float32)
+    rows = hidden.reshape(-1, hidden.shape[-1])
+    places = _real_places(real, chunk)
+    example = jax.ShapeDtypeStruct((places.shape[1], rows.shape[1]), rows.dtype)
+    function, constants = jax.closure_convert(logits, example)
+    total = _cross_entropy(function, label_smoothing, rows, tuple(constants), targets.reshape(-1), places)
+    return total, jnp.sum(real).astype(jnp.float32)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _cross_entropy(logits, label_smoothing, hidden, constants, targets, places):
+    """The summed loss of hidden [B x T, D] at the places [C, R]."""
+    def add(index, total):
+        rows, answers, counted = _chunk(hidden, targets, places[index])
+        losses, _ = _losses_and_gradients(logits(rows, *constants), answers, label_smoothing)
+        return total + jnp.sum(jnp.where(counted, losses, 0.0))
+    return jax.lax.fori_loop(0, _used(places, hidden), add, jnp.zeros((), jnp.float32))
+
+
+def _cross_entropy_and_gradients(logits, label_smoothing, hidden, constants, targets, places):
+    def add(index, found):
+        total, of_hidden, of_constants = found
+        rows, answers, counted = _chunk(hidden, targets, places[index])
+        scores, backward = jax.vjp(logits, rows, *constants)
+        losses, of_scores = _losses_and_gradients(scores, answers, label_smoothing)
+        of_rows, *more = backward(jnp.where(counted[:, None], of_scores, 0.0).astype(scores.dtype))
+        return (total + jnp.sum(jnp.where(counted, losses, 0.0)),
+                of_hidden.at[places[index]].set(of_rows, mode='drop'),
+                jax.tree.map(jnp.add, of_constants, tuple(more)))
+    total, *gradients = jax.lax.fori_loop(0, _used(places, hidden), add, (
+        jnp.zeros((), jnp.float32), *jax.tree.map(jnp.zeros_like, (hidden, constants))))
+    return total, gradients
+
+
+def _scaled(logits, label_smoothing, gradients, factor):
+    return *jax.tree.map(lambda leaf: factor.astype(leaf.dtype) * leaf, gradients), None, None
+
+
+_cross_entropy.defvjp(_cross_entropy_and_gradients, _scaled)
+
+
+def _real_places(real, chunk):
+    """Where the real rows of [B x T] stand, then B x T for each place that is left: int32 [C, R], R at most `chunk`."""
+    count = real.size
+    chunks = max(1, -(-count // chunk))
+    size = -(-count // chunks)
+    places = jnp.nonzero(real.reshape(-1), size=chunks * size, fill_value=count)[0]
+    return places.astype(jnp.int32).reshape(chunks, size)
+
+
+def _used(places, hidden):
+    """How many chunks hold a real row: they come first."""
+    return jnp.sum(places[:, 0] < hidden.shape[0])
+
+
+def _chunk(hidden, targets, places):
+    rows, answers = (jnp.take(array, places, axis=0, mode='fill', fill_value=0) for array in (hidden, targets))
+    return rows, answers, places < hidden.shape[0]
+
+
+def _losses_and_gradients(scores, answers, label_smoothing):
+    """The cross-entropy of each answer, and its gradient: scores [R, V], int32 [R] -> [R], [R, V]."""
+    V = scores.shape[-1]
+    scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+    total = jax.nn.logsumexp(scores, axis=-1, keepdims=True)
+    right = jnp.take_along_axis(scores, answers[:, None], axis=-1)
+    losses = total - (1.0 - label_smoothing) * right
+    if label_smoothing:
+        losses = losses - label_smoothing * jnp.mean(scores, axis=-1, keepdims=True)
+    wanted = jnp.where(jnp.arange(V) == answers[:, None], 1.0 - label_smoothing, 0.0) + label_smoothing / V
+    return losses[:, 0], jnp.exp(scores - total) - wanted
 
 
 def consistent_cross_entropy(hidden: Array, logits: Callable[[Array], Array], targets: Array, real: Array, *,
-                             alpha: float, label_smoothing: float = 0.0, chunk: int = 4096) -> tuple[Array, Array]:
+                             alpha: float, label_smoothing: float = 0.0, chunk: int = 512) -> tuple[Array, Array]:
     """The summed cross-entropy of two passes over the same batch, and how far their distributions are apart (R-Drop).
 
         loss = sum over real (b, t) of  (CE_1 + CE_2) / 2 + alpha / 4 (KL(p_1 || p_2) + KL(p_2 || p_1))
@@ -77,7 +144,7 @@ def consistent_cross_entropy(hidden: Array, logits: Callable[[Array], Array], ta
 
 
 def right_answers(hidden: Array, logits: Callable[[Array], Array], targets: Array, real: Array, *,
-                  chunk: int = 4096) -> Array:
+                  chunk: int = 512) -> Array:
     """How many real targets have the highest score: float32 []. Arguments are those of `cross_entropy`."""
     def add(total, part):
         rows, answers, counted = part

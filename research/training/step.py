@@ -17,7 +17,7 @@ Loss = Callable[[contract.Params, Batch, Array], tuple[Array, Array]]  # of a ba
 
 
 def train_step(model: contract.EncoderDecoder, optimiser: optax.GradientTransformation, *, label_smoothing: float = 0.0,
-               chunk: int = 4096, r_drop: float = 0.0, frozen: Sequence[str] = (), accumulate: int = 1,
+               chunk: int = 512, r_drop: float = 0.0, frozen: Sequence[str] = (), accumulate: int = 1,
                ema: float = 0.0) -> Callable[[State, Batch], tuple[State, Metrics]]:
     """Makes the pure function (state, batch) -> (state, metrics) of one batch, and of an update each `accumulate`.
 
@@ -135,7 +135,7 @@ def asked(batch: Batch) -> Array:
     return (batch.target_places.segment > 0) & (batch.targets > 0)
 
 
-def measure_step(model: contract.EncoderDecoder, *, chunk: int = 4096,
+def measure_step(model: contract.EncoderDecoder, *, chunk: int = 512,
                  with_right: bool = False) -> Callable[[contract.Params, Batch], Metrics]:
     """Makes the pure function (params, batch) -> summed loss and token count: no dropout, no smoothing.
 
