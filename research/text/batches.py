@@ -313,8 +313,14 @@ class Plan(abc.ABC):
 class BatchPlan(Plan):
     """Batches with a pair a row, in a few shapes.
 
-    A pair goes to the bucket with the smallest S + T that it fits in. The last batch of a bucket is filled up with
-    empty rows, not smaller.
+    A pair goes to the bucket with the smallest S + T that it fits in. Those that are left when a bucket's batches are
+    full go up to the next larger shape that holds theirs, other ones each epoch; only where there is none is the last
+    batch filled up with empty rows. All batches of a shape have the same size.
+
+        bucket    rows    own pairs    from below    batches    left
+        (8, 8)      4        10            0            2         2       which go up
+        (12, 9)     3         9            2            3         2
+        (16, 16)    2         3            2            3         0       of 2 rows, the last with one empty
 
     Args of the constructor:
       pairs: a store, or (source ids [s], target ids [t]) each; both end in END, unless they are labelled.
@@ -355,7 +361,17 @@ class BatchPlan(Plan):
         self._buckets = [Members(store, home == number) for number in used]
         self.dropped = Members(store, home < 0)
         self.shapes = tuple((tokens // (S + T), S, T) for S, T in (buckets[number] for number in used))
-        batches = [-(-len(members) // B) for (B, _, _), members in zip(self.shapes, self._buckets)]
+        self._below: list[list[int]] = [[] for _ in used]  # the buckets whose last pairs come up to each
+        self._counts, self._left = [len(members) for members in self._buckets], [0] * len(used)
+        batches = []
+        for bucket, (B, S, T) in enumerate(self.shapes):
+            above = next((number for number, (_, wide, long) in enumerate(self.shapes[bucket + 1:], bucket + 1)
+                          if wide >= S and long >= T), None)
+            self._left[bucket] = 0 if above is None else self._counts[bucket] % B
+            if self._left[bucket]:
+                self._below[above].append(bucket)
+                self._counts[above] += self._left[bucket]
+            batches.append(-(-(self._counts[bucket] - self._left[bucket]) // B))
         self._ends = np.cumsum(batches)  # of the batches of each bucket
         self._length = sum(batches)
         positions = sum(count * B * (S + T) for count, (B, S, T) in zip(batches, self.shapes))
@@ -364,13 +380,27 @@ class BatchPlan(Plan):
     def _rows(self, epoch, index):
         index = int(self._shuffled(np.array([index]), len(self), epoch)[0])
         bucket = int(np.searchsorted(self._ends, index, side='right'))
-        shape, members = self.shapes[bucket], self._buckets[bucket]
+        shape = self.shapes[bucket]
         B = shape[0]
         first = (index - (int(self._ends[bucket - 1]) if bucket else 0)) * B
-        places = np.arange(first, min(first + B, len(members)))
+        places = np.arange(first, min(first + B, self._counts[bucket]))
         numbers = np.full(B, -1)
-        numbers[:len(places)] = members.numbers(self._shuffled(places, len(members), epoch, bucket))
+        numbers[:len(places)] = self._numbers(epoch, bucket, places)
         return shape, numbers
+
+    def _numbers(self, epoch, bucket, places):
+        """The pairs at some places of a bucket's order; its own and those from below are shuffled together."""
+        members, numbers = self._buckets[bucket], np.empty(len(places), np.int64)
+        found = self._shuffled(places, self._counts[bucket], epoch, bucket)
+        numbers[found < len(members)] = members.numbers(found[found < len(members)])
+        first = len(members)
+        for below in self._below[bucket]:  # the last places of its order are those that were left
+            here = (first <= found) & (found < first + self._left[below])
+            if here.any():
+                left = self._counts[below] - self._left[below] + found[here] - first
+                numbers[here] = self._numbers(epoch, below, left)
+            first += self._left[below]
+        return numbers
 
 
 class PackedPlan(Plan):

@@ -194,13 +194,51 @@ def test_tokens_are_the_same_in_every_bucket_up_to_one_row(plan):
         assert TOKENS - (S + T) < B * (S + T) <= TOKENS
 
 
-def test_a_pair_is_in_the_smallest_bucket_that_it_fits_in(plan):
-    for k in range(len(plan)):
-        for index in plan.ids(k):
-            if index >= 0:
-                fitting = [bucket for bucket in BUCKETS
-                           if LENGTHS[index][0] <= bucket[0] and LENGTHS[index][1] <= bucket[1]]
-                assert plan[k].source.shape[1] + plan[k].inputs.shape[1] == min(map(sum, fitting))
+def smallest(index):
+    """The number of the bucket with the fewest positions that a pair fits in."""
+    return min((sum(bucket), number) for number, bucket in enumerate(BUCKETS)
+               if all(length <= room for length, room in zip(LENGTHS[index], bucket)))[1]
+
+
+def test_a_pair_is_in_the_smallest_bucket_that_it_fits_in_or_went_up_with_those_that_were_left(plan):
+    """By hand: what does not fill a batch of its bucket goes up to the next, in which each of these has room."""
+    homes = [smallest(index) for index in range(len(LENGTHS))]
+    counts, left = [homes.count(number) for number in range(len(BUCKETS))], []
+    for number, (B, _, _) in enumerate(plan.shapes[:-1]):
+        left.append(counts[number] % B)
+        counts[number + 1] += left[-1]
+    assert all(left)
+    for number in (0, 1, 2):
+        moved = np.zeros((len(BUCKETS), len(BUCKETS)), int)
+        for k, ids in enumerate(epoch(plan, number)):
+            shape = plan[number * len(plan) + k].source.shape[1], plan[number * len(plan) + k].inputs.shape[1]
+            for index in ids[ids >= 0]:
+                moved[homes[index], BUCKETS.index(shape)] += 1
+        assert np.tril(moved, -1).sum() == 0
+        assert [moved[:end, end:].sum() for end in (1, 2)] == left
+
+
+def test_what_is_left_is_not_the_same_each_epoch(plan):
+    longest = BUCKETS[-1][0]
+    up = [frozenset(index for k, ids in enumerate(epoch(plan, number)) for index in ids[ids >= 0].tolist()
+                    if plan[number * len(plan) + k].source.shape[1] == longest and smallest(index) < 2)
+          for number in range(4)]
+    assert len(set(up)) == 4
+
+
+def test_what_is_left_goes_to_a_shape_that_holds_it():
+    """(9, 2) has no room for the three that (4, 4) leaves, (10, 10) has."""
+    plan = BatchPlan(made_up([(4, 4)] * 7 + [(9, 2)] * 3 + [(10, 10)] * 2), ((4, 4), (9, 2), (10, 10)), 32, seed=1)
+    assert plan.shapes == ((4, 4, 4), (2, 9, 2), (1, 10, 10))
+    shapes = sorted(plan[k].source.shape for k in range(len(plan)))
+    assert shapes == [(1, 10)] * 6 + [(2, 9), (4, 4)]  # three that were left of 7, one of 3, and two
+    everything(plan, 12)
+
+
+def everything(plan, count):
+    """Each pair comes once."""
+    ids = np.concatenate([plan.ids(k).ravel() for k in range(len(plan))])
+    assert sorted(ids[ids >= 0].tolist()) == list(range(count))
 
 
 def test_a_bucket_without_a_pair_has_no_shape():
@@ -217,7 +255,7 @@ def test_padding_is_the_share_of_positions_without_a_symbol(plan):
     assert plan.padding == pytest.approx(1 - real / total)
 
 
-def test_the_last_batch_of_a_bucket_is_filled_up_with_empty_rows():
+def test_the_last_batch_of_the_last_bucket_is_filled_up_with_empty_rows():
     plan = BatchPlan(made_up([(2, 3)] * 7), ((2, 3),), 20, seed=1)
     assert plan.shapes == ((4, 2, 3),)
     sizes = sorted((plan.ids(k) >= 0).sum() for k in range(len(plan)))
@@ -285,10 +323,10 @@ def test_the_order_follows_from_the_words_that_numpy_promises_to_keep():
         return np.random.SeedSequence(11, spawn_key=place).generate_state(KEYS, np.uint64).tolist()
 
     plan = BatchPlan(made_up([(2, 1)] * 3 + [(1, 1)] * 5), ((1, 1), (2, 1)), 4, seed=11)
-    rows = []
-    for bucket, (B, members) in enumerate(((2, [3, 4, 5, 6, 7]), (1, [0, 1, 2]))):
-        rows.append([members[by_hand(m, len(members), keys(2, bucket))] for m in range(len(members))] + [-1] * (B - 1))
-    wanted = [rows[0][0:2], rows[0][2:4], rows[0][4:6], rows[1][0:1], rows[1][1:2], rows[1][2:3]]
+    short = [[3, 4, 5, 6, 7][by_hand(m, 5, keys(2, 0))] for m in range(5)]
+    long = [0, 1, 2, short[4]]  # two batches of two; the fifth goes up
+    long = [[long[by_hand(m, 4, keys(2, 1))]] for m in range(4)]
+    wanted = [short[0:2], short[2:4], *long]
     assert [ids.tolist() for ids in epoch(plan, 2)] == [wanted[by_hand(k, 6, keys(2))] for k in range(6)]
 
 
@@ -385,9 +423,9 @@ def test_without_a_seed_the_pairs_come_in_order_and_once(pairs):
     plan = BatchPlan(pairs, BUCKETS, TOKENS)
     ids = np.concatenate([plan.ids(k) for k in range(len(plan))])
     assert sorted(ids[ids >= 0].tolist()) == list(range(len(LENGTHS)))
-    for shape in plan.shapes:
+    for number, shape in enumerate(plan.shapes):
         inside = [index for k in range(len(plan)) for index in plan.ids(k) if plan[k].source.shape[1] == shape[1]]
-        inside = [index for index in inside if index >= 0]
+        inside = [index for index in inside if index >= 0 and smallest(index) == number]
         assert inside == sorted(inside)
     assert len(list(plan)) == len(plan)
     for k in (len(plan), -1):
@@ -445,7 +483,8 @@ def test_pairs_in_files_make_the_same_batches_but_for_the_order(pairs, plan, tmp
         assert sorted(ids[ids >= 0].tolist()) == list(range(len(LENGTHS)))
     found = prepared.with_seed(None)
     lengths = [[LENGTHS[index] for k in range(len(found)) for index in found.ids(k)
-                if index >= 0 and found[k].source.shape[1] == S] for _, S, _ in found.shapes]
+                if index >= 0 and found[k].source.shape[1] == S and smallest(index) == number]
+               for number, (_, S, _) in enumerate(found.shapes)]
     assert lengths == [sorted(inside) for inside in lengths]
     few = BatchPlan(prepare(tmp_path / 'few', [[pair] for pair in pairs]), BUCKETS[:1], TOKENS)
     assert sorted(few.dropped.tolist()) == [n for n, (s, t) in enumerate(LENGTHS) if s > 5 or t > 7]
