@@ -19,7 +19,7 @@ def dropout(inputs: Array, rate: float, rng: Array | None) -> Array:
     """
     if rng is None or rate == 0.0:
         return inputs
-    kept = random_words(rng, inputs.shape) >= round(rate * 2**32)
+    kept = random_words(rng, inputs.shape) >= np.uint32(min(round(rate * 2**32), 2**32 - 1))
     return jnp.where(kept, inputs / (1.0 - rate), 0.0).astype(inputs.dtype)
 
 

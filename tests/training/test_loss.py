@@ -3,6 +3,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from research.training.loss import consistent_cross_entropy, cross_entropy
@@ -75,6 +76,72 @@ def test_nothing_real_is_a_loss_of_zero_with_a_gradient_of_zero():
         lambda table: cross_entropy(hidden, lambda rows: rows @ table, targets, nothing)[0])(jnp.asarray(table))
     assert value == 0
     assert not np.any(gradient)
+
+
+def by_autodiff(hidden, table, targets, real, smoothing):
+    """The same by optax, all rows at once, and gradients by autodiff."""
+    def loss(hidden, table):
+        scores = (hidden @ table).astype(jnp.float32)
+        wanted = optax.smooth_labels(jax.nn.one_hot(targets, V), smoothing)
+        return jnp.sum(jnp.where(real, optax.softmax_cross_entropy(scores, wanted), 0.0))
+    return jax.value_and_grad(loss, argnums=(0, 1))(hidden, table)
+
+
+@pytest.mark.parametrize('smoothing', [0.0, 0.1])
+@pytest.mark.parametrize('chunk', [100, 4, 1])
+def test_gradients_made_in_the_pass_are_those_of_autodiff(smoothing, chunk):
+    hidden, table, targets, real = case(2)
+
+    @jax.jit
+    def found(hidden, table):
+        return jax.value_and_grad(lambda hidden, table: 3.0 * cross_entropy(
+            hidden, lambda rows: rows @ table, targets, real, label_smoothing=smoothing, chunk=chunk)[0],
+            argnums=(0, 1))(hidden, table)
+    value, gradients = found(hidden, table)
+    wanted, wanted_gradients = by_autodiff(hidden, table, targets, real, smoothing)
+    np.testing.assert_allclose(value, 3.0 * wanted, rtol=1e-5)
+    for mine, theirs in zip(gradients, wanted_gradients, strict=True):
+        np.testing.assert_allclose(mine, 3.0 * theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_chunks_of_padding_alone_are_not_made():
+    """A row costs as much as scoring it: the callback counts the chunks."""
+    hidden, table, targets, _ = case()
+    real = np.zeros((B, T), bool)
+    real[1, :3] = real[2, 4] = True
+    made = []
+
+    def logits(rows):
+        jax.debug.callback(lambda: made.append(1))
+        return rows @ table
+    jax.block_until_ready(jax.jit(lambda: cross_entropy(hidden, logits, targets, real, chunk=2))())
+    jax.effects_barrier()
+    assert len(made) == 2  # of eight
+
+
+def test_in_bfloat16_the_loss_is_float32_and_gradients_have_the_types_of_what_they_are_of():
+    hidden, table, targets, real = case()
+    hidden = jnp.asarray(hidden, jnp.bfloat16)
+
+    def loss(hidden, table):
+        return cross_entropy(hidden, lambda rows: jnp.matmul(
+            rows, table.astype(rows.dtype), preferred_element_type=jnp.float32), targets, real, chunk=4)[0]
+    value, (of_hidden, of_table) = jax.value_and_grad(loss, argnums=(0, 1))(hidden, table)
+    assert (value.dtype, of_hidden.dtype, of_table.dtype) == (jnp.float32, jnp.bfloat16, jnp.float32)
+    wanted, wanted_gradients = by_autodiff(hidden.astype(jnp.float32), table, targets, real, 0.0)
+    np.testing.assert_allclose(value, wanted, rtol=0.02)
+    np.testing.assert_allclose(of_table, wanted_gradients[1], atol=0.05)
+
+
+def test_what_has_no_gradient_gets_none():
+    """A frozen table beside a bias that learns, and nothing that learns at all."""
+    hidden, table, targets, real = case()
+
+    def loss(bias, table):
+        return cross_entropy(hidden, lambda rows: rows @ jax.lax.stop_gradient(table) + bias, targets, real, chunk=4)[0]
+    of_bias, of_table = jax.grad(loss, argnums=(0, 1))(jnp.zeros(V), jnp.asarray(table))
+    assert np.any(of_bias)
+    assert not np.any(of_table)
 
 
 # --------------------------------------------------------------------------------------------------- two passes at once
