@@ -22,5 +22,5 @@ def keep_freed() -> bool:
     if platform.libc_ver()[0] != 'glibc':
         return False
     library = ctypes.CDLL(None)
-    return all([library.mallopt(name, value) == 1 for name, value in (
-        (ARENA_MAX, 1), (MMAP_MAX, 0), (TRIM_THRESHOLD, -1))])
+    return all(library.mallopt(name, value) == 1 for name, value in (
+        (ARENA_MAX, 1), (MMAP_MAX, 0), (TRIM_THRESHOLD, -1)))
