@@ -24,7 +24,7 @@ MAY_IMPORT = {
     'research.attention': set(),
     'research.cells': {'research.layers'},
     'research.models': {'research.attention', 'research.cells', 'research.layers'},
-    'research.training': {'research.models.contract', 'research.locked', 'research.sealed', 'research.compiling'},
+    'research.training': {'research.models.contract', 'research.locked', 'research.sealed'},
     'research.decoding': {'research.models.contract', 'research.text.vocabulary'},
     'research.build': {'research.attention', 'research.cells', 'research.layers', 'research.models', 'research.text',
                        'research.training', 'research.decoding', 'research.evaluation'},
