@@ -129,7 +129,7 @@ class Trainer:
     @functools.cached_property
     def example(self) -> Saved:
         """Shapes and dtypes of what a checkpoint holds."""
-        return Saved(jax.eval_shape(self._begin, np.uint32(0), np.float32(0)),
+        return Saved(self._begin.eval_shape(np.uint32(0), np.float32(0)),
                      Best(np.float32(-1), np.finfo(np.float32).max, np.float32(-1), np.int32(0), np.int32(0)))
         # a checkpoint must be finite: the largest number stands for no loss yet
 
@@ -148,7 +148,7 @@ class Trainer:
         if self._update is None:
             begin = time.perf_counter()
             wanted = {  # what the first step needs comes first
-                'start': {(): lambda: jax.jit(self._begin).lower(np.uint32(0), np.float32(0))},
+                'start': {(): lambda: self._begin.lower(np.uint32(0), np.float32(0))},
                 'train': loop.lowering(build.train_step(self.config, self.model, self.optimiser), self.example.state,
                                        self.plans.train.shapes, donate=True),
                 'measure': self._lowering_measure(),
@@ -301,9 +301,13 @@ class Trainer:
                        f'training text, which are {100 * tokens:.1f} % of all that stand there')
         return table, covered
 
-    def _begin(self, seed: Any, rate: Any) -> state.State:
-        return build.begin(self.config, self.model, self.optimiser, jax.random.key(seed), rate,
-                           loop.blank_batch(*self.plans.train.shapes[0]))
+    @functools.cached_property
+    def _begin(self) -> Any:
+        """The program to start as a function, one for its shapes and for its compiling: it is traced once."""
+        def begin(seed, rate):
+            return build.begin(self.config, self.model, self.optimiser, jax.random.key(seed), rate,
+                               loop.blank_batch(*self.plans.train.shapes[0]))
+        return jax.jit(begin)
 
     def _lowering_measure(self) -> dict[loop.Shape, Callable[[], jax.stages.Lowered]]:
         """What is missing of the programs to measure."""
