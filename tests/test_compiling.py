@@ -1,9 +1,9 @@
 """Programs that are compiled side by side, what a failure or a stop leaves, and what the next process finds."""
 
-import json
 import os
 import pathlib
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -15,9 +15,9 @@ import jax
 import numpy as np
 import pytest
 
-from research import compiling
+from research import compiling, train
 from tests.conftest import REPOSITORY
-from tests.training.test_resume import flags
+from tests.training.test_resume import N, assert_equal, config, flags, reported, saved
 
 
 class Slow:
@@ -146,13 +146,20 @@ def test_the_first_training_compiles_what_it_announces_and_the_second_nothing(ke
         assert stat.S_IMODE((folder / 'cache' / path).stat().st_mode) == 0o700
 
 
-def test_programs_that_were_found_train_bit_for_bit_the_same(kept):
-    """Everything reported but times, and the files of the checkpoints, whose sha256 are in the manifest."""
-    def without_times(path):
-        return [{key: value for key, value in json.loads(line).items() if 'second' not in key and key != 'time'}
-                for line in path.read_text().splitlines()]
-    first, second = (kept[0] / run for run in ('first', 'second'))
-    assert without_times(first / 'metrics.jsonl') == without_times(second / 'metrics.jsonl')
+def test_programs_that_were_found_train_bit_for_bit_the_same_also_from_the_middle_on(kept):
+    """Compiled and whole; found and whole; found and going on from the checkpoint in the middle: every leaf saved."""
+    folder, _ = kept
+    shutil.copytree(folder / 'first', folder / 'resumed')
+    shutil.rmtree(folder / 'resumed' / 'checkpoints' / f'{2 * N}')
+    _, said = python(COUNTED, 'research.train', *flags('additive'), f'--workdir={folder}/resumed',
+                     XDG_CACHE_HOME=folder / 'cache')
+    assert f'going on from step {N}' in said
+    programs, found = counted(said)
+    assert programs == found > 0
+    trainer = train.Trainer(config('additive'))
+    for other in ('second', 'resumed'):
+        assert_equal(saved(trainer, folder / 'first', 2 * N), saved(trainer, folder / other, 2 * N))
+        assert reported(folder / 'first') == reported(folder / other)
 
 
 @pytest.mark.parametrize('options', [['--beams=2'], ['--sample=2', '--json']], ids=['search', 'sampling'])
