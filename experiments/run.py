@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Sequence
 
 from experiments.forgetting import study as forgetting
+from research import compiling
 from research.errors import UserError, one_line_errors
 from research.study import runner
 
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--workdir', help='default: runs/<study>/<task>/<profile>')
     options = parser.parse_args(arguments)
     with one_line_errors('experiments.run'):
+        compiling.keep_programs()
         study = STUDIES[options.study]
         task = options.task or next(iter(study.configs))
         if task not in study.configs:

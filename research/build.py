@@ -729,7 +729,7 @@ def abstract_params(model: contract.EncoderDecoder, source: int = 3, target: int
       model: of which nothing is computed.
       source, target: lengths S and T of a batch that it must be able to read: the longest that a run has.
     """
-    return jax.eval_shape(lambda rng: contract.init(model, rng, blank_batch(2, source, target)), jax.random.key(0))
+    return jax.eval_shape(lambda: contract.init(model, jax.random.key(0), blank_batch(2, source, target)))
 
 
 def check_params(expected: Any, found: Any) -> None:
@@ -783,24 +783,24 @@ def kept_bytes(model: contract.EncoderDecoder, entries: int, targets: int) -> in
     if isinstance(model, SequenceModel) and not model.causal:
         return None
 
-    def kept(rng):
+    def kept():
         batch = blank_batch(1, entries, targets)
-        params = contract.init(model, rng, batch)
+        params = contract.init(model, jax.random.key(0), batch)
         memory = contract.encode(model, params, batch.source, batch.source_places)
         return memory, contract.start(model, params, memory, targets)
-    shapes = jax.eval_shape(kept, jax.random.key(0))
+    shapes = jax.eval_shape(kept)
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
 
 
 def _context_width(reader: Any, source_width: int) -> int:
-    def read(rng):
+    def read():
         def call(reader):
             ones = np.ones((1, 1), np.int32)
             places = Places(ones, 0 * ones)
             memory = reader.remember(jnp.zeros((1, 1, source_width)), places)
             return reader(jnp.zeros((1, 1, reader.features)), memory, reader.start(memory, 1), places).context
-        return nn.init_with_output(call, reader)(rng)[0]
-    return jax.eval_shape(read, jax.random.key(0)).shape[-1]
+        return nn.init_with_output(call, reader)(jax.random.key(0))[0]
+    return jax.eval_shape(read).shape[-1]
 
 
 # ------------------------------------------------------------------------------------------------ training and decoding

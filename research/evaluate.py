@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import scipy.stats
 
-from research import build
+from research import build, compiling
 from research.decoding.ensemble import ensemble
 from research.errors import UserError, one_line_errors
 from research.evaluation import accuracy, alignment, lengths, translation
@@ -170,6 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--coverage_penalty', type=float, help='of the search (default: the config of the run)')
     options = parser.parse_args(arguments)
     with one_line_errors('research.evaluate'):
+        compiling.keep_programs()
         names = options.workdir.split(',')
         runs = load_all(names)
         run, folder = runs[0], pathlib.Path(names[0])
@@ -334,6 +334,7 @@ def position_line(split: str, step: int, data: build.Data, pairs: Sequence[Pair]
 
 def _interval(right: int, count: int) -> tuple[float, float]:
     """Wilson's interval of 95 % for a share."""
+    import scipy.stats  # here, because importing it is slow
     return scipy.stats.binomtest(right, count).proportion_ci(method='wilson')
 
 

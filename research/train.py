@@ -129,7 +129,7 @@ class Trainer:
     @functools.cached_property
     def example(self) -> Saved:
         """Shapes and dtypes of what a checkpoint holds."""
-        return Saved(jax.eval_shape(self._begin, np.uint32(0), np.float32(0)),
+        return Saved(self._begin.eval_shape(np.uint32(0), np.float32(0)),
                      Best(np.float32(-1), np.finfo(np.float32).max, np.float32(-1), np.int32(0), np.int32(0)))
         # a checkpoint must be finite: the largest number stands for no loss yet
 
@@ -147,14 +147,25 @@ class Trainer:
         """Compiles what a run needs and what is not compiled yet; `progress` gets a line for each program."""
         if self._update is None:
             begin = time.perf_counter()
-            progress('compiling the program to start')
-            self._start = jax.jit(self._begin).lower(np.uint32(0), np.float32(0)).compile()
-            update = loop.Programs(
-                build.train_step(self.config, self.model, self.optimiser), self.example.state,
-                self.plans.train.shapes, purpose='train', donate=True, progress=progress)
-            self._compile_measure(progress)
-            progress(f'compiling {self.program_count()["decode"]} programs to decode')
-            self.translator.compile(self.example.state.params, self.translator.shapes(self.lines))
+            wanted = {  # what the first step needs comes first
+                'start': {(): lambda: self._begin.lower(np.uint32(0), np.float32(0))},
+                'train': loop.lowering(build.train_step(self.config, self.model, self.optimiser), self.example.state,
+                                       self.plans.train.shapes, donate=True),
+                'measure': self._lowering_measure(),
+                'decode': self.translator.lowering(self.example.state.params, self.translator.shapes(self.lines))}
+            lowering = {(purpose, shape): lower for purpose, some in wanted.items() for shape, lower in some.items()}
+            progress(f'compiling {len(lowering)} programs')
+
+            def ready(key, done):
+                purpose, shape = key
+                sizes = zip(('batch', 'source') if purpose == 'decode' else ('batch', 'source', 'target'), shape)
+                progress(f'{done} of {len(lowering)} programs are compiled: ' + ', '.join(
+                    [f'to {purpose}', *(f'{name} {size}' for name, size in sizes)]))
+            found = compiling.compiled(lowering, ready)
+            programs = {purpose: {shape: found[purpose, shape] for shape in wanted[purpose]} for purpose in wanted}
+            self.translator.add(programs['decode'])
+            self._start, update = programs['start'][()], loop.Programs(programs['train'])
+            self._measure = self._measure or loop.Programs(programs['measure'])
             _check_memory(max(update.bytes, self._measure.bytes), progress)
             self._update = update
             self.compile_seconds += time.perf_counter() - begin
@@ -211,7 +222,7 @@ class Trainer:
 
     def loss(self, params: Params, pairs: Sequence[Pair]) -> float:
         """The cross-entropy of the given right answers, a target token: no dropout, no smoothing."""
-        self._compile_measure(lambda text: None)
+        self._measure = self._measure or loop.Programs(compiling.compiled(self._lowering_measure()))
         return self.measure(params, build.measuring_plan(self.data, pairs, self.plans))['loss']
 
     def measure(self, params: Params, plan: batches.BatchPlan) -> dict[str, float]:
@@ -290,17 +301,20 @@ class Trainer:
                        f'training text, which are {100 * tokens:.1f} % of all that stand there')
         return table, covered
 
-    def _begin(self, seed: Any, rate: Any) -> state.State:
-        return build.begin(self.config, self.model, self.optimiser, jax.random.key(seed), rate,
-                           loop.blank_batch(*self.plans.train.shapes[0]))
+    @functools.cached_property
+    def _begin(self) -> Any:
+        """The program to start as a function, one for its shapes and for its compiling: it is traced once."""
+        def begin(seed, rate):
+            return build.begin(self.config, self.model, self.optimiser, jax.random.key(seed), rate,
+                               loop.blank_batch(*self.plans.train.shapes[0]))
+        return jax.jit(begin)
 
-    def _compile_measure(self, progress: Callable[[str], None]) -> None:
-        if self._measure is None:
-            self._measure = loop.Programs(
-                measure_step(self.model, chunk=build.chunk(self.config),
-                             with_right=not self.model.reads_source()),
-                self.example.state.params,
-                self.plans.measured, purpose='measure', donate=False, progress=progress)
+    def _lowering_measure(self) -> dict[loop.Shape, Callable[[], jax.stages.Lowered]]:
+        """What is missing of the programs to measure."""
+        if self._measure is not None:
+            return {}
+        function = measure_step(self.model, chunk=build.chunk(self.config), with_right=not self.model.reads_source())
+        return loop.lowering(function, self.example.state.params, self.plans.measured, donate=False)
 
 
 def _beginning(now: state.State, given: Callable[[Params], Params] | None) -> state.State:
@@ -568,6 +582,7 @@ def _cores() -> str:
 def main() -> None:
     """The command line."""
     with one_line_errors('research.train'):
+        compiling.keep_programs()
         config, workdir = command_line.config_and_workdir(__doc__)
         trainer = Trainer(config)
         outcome = trainer.run(workdir)

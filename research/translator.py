@@ -3,7 +3,7 @@
 import functools
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -23,6 +23,7 @@ from research.text.vocabulary import PAD, Vocabulary
 
 FEW = 8  # rows of the small program, for a handful of lines
 END_SIGN = '</s>'  # how the end symbol is shown to people
+Key = tuple[int, int, int]  # of a program: rows, source length, and the most symbols of a prefix
 Progress = Callable[[int, int], None]  # gets how many lines are done, and how many have been read
 
 
@@ -90,6 +91,15 @@ class Translator:
         """Compiles what is missing for these shapes (B, S), without prefixes."""
         self._compile(params, [(B, S, 0) for B, S in shapes])
 
+    def lowering(self, params: Params,
+                 shapes: Sequence[tuple[int, int]]) -> dict[Key, Callable[[], jax.stages.Lowered]]:
+        """What makes the programs ready to be compiled that are missing for these shapes (B, S), without prefixes."""
+        return self._lowering(params, [(B, S, 0) for B, S in shapes])
+
+    def add(self, programs: Mapping[Key, jax.stages.Compiled]) -> None:
+        """Takes what `lowering` made, compiled."""
+        self._programs |= programs
+
     def __call__(self, params: Params, lines: Sequence[str], prefixes: Sequence[str] | None = None,
                  first: int = 1) -> list[Translation]:
         """The best output for each line, in the order of the lines; an empty line has an empty output.
@@ -129,7 +139,7 @@ class Translator:
                 prefix[row, :len(given[index])] = given[index]
             places = Places(segment, np.broadcast_to(np.arange(S, dtype=np.int32), (rows, S)))
             more = {'prefix': prefix} if room else {}
-            more |= {} if self.sampling is None else {'key': jax.random.key(self.sampling.seed), 'numbers': numbers}
+            more |= {} if self.sampling is None else {'seed': np.uint32(self.sampling.seed), 'numbers': numbers}
             found = jax.device_get(self._programs[rows, S, room](params, source, places, limits=limits, **more))
             for row, index in enumerate(members):
                 outputs[index] = [self._translation(found, row, beam, ids[index])
@@ -139,21 +149,26 @@ class Translator:
         return outputs
 
     def _compile(self, params, shapes):
+        self.add(compiling.compiled(self._lowering(params, shapes)))
+
+    def _lowering(self, params, shapes):
         missing = sorted(set(shapes) - set(self._programs))
-        self._programs |= zip(missing, compiling.compiled(self._lowered(params, *one) for one in missing), strict=True)
+        return {key: functools.partial(self._lowered, params, *key) for key in missing}
 
     def _lowered(self, params, B, S, room):
         zeros = np.zeros((B, S), np.int32)
         more = {'prefix': np.zeros((B, room), np.int32)} if room else {}
-        more |= {} if self.sampling is None else {'key': jax.random.key(0), 'numbers': np.zeros(B, np.int32)}
+        more |= {} if self.sampling is None else {'seed': np.uint32(0), 'numbers': np.zeros(B, np.int32)}
         return jax.jit(self._search(S)).lower(params, zeros, Places(zeros, zeros), limits=np.zeros(B, np.int32), **more)
 
     def _search(self, S):
         options = {'length': self.decoding.limit(S), 'with_weights': self.with_weights}
         if self.sampling is not None:
-            return functools.partial(sample, self.model, samples=self.sampling.samples,
-                                     temperature=self.sampling.temperature, top_k=self.sampling.top_k,
-                                     top_p=self.sampling.top_p, **options)
+            def drawn(*arguments, seed, **more):  # its key is made in the program: alone it would be one more
+                return sample(self.model, *arguments, key=jax.random.key(seed), samples=self.sampling.samples,
+                              temperature=self.sampling.temperature, top_k=self.sampling.top_k,
+                              top_p=self.sampling.top_p, **options, **more)
+            return drawn
         if self.decoding.beams == 1:
             return functools.partial(greedy, self.model, **options)
         return functools.partial(beam, self.model, beams=self.decoding.beams, penalty=self.decoding.length_penalty,

@@ -16,7 +16,7 @@ import pytest
 import sacrebleu
 
 from configs import parallel
-from research import build, train
+from research import build, compiling, train
 from research.errors import DivergedError, UserError
 from research.evaluate import Run
 from research.study import arms
@@ -48,8 +48,8 @@ def metrics(loss=1.0, tokens=10.0):
 def copying(tmp_path_factory):
     """A finished run, what it said, and how many programs there were before its first step and at its end."""
     folder, said, compiled, original = tmp_path_factory.mktemp('copying') / 'run', [], [], loop.train
-    trainer = train.Trainer(config('additive'))
     COMPILES.clear()
+    trainer = train.Trainer(config('additive'))
 
     def count_and_train(*arguments):
         compiled.append(len(COMPILES))
@@ -142,14 +142,23 @@ def test_the_first_signal_waits_for_the_step_and_the_second_acts_at_once():
 
 
 def test_a_signal_while_compiling_stops_before_the_next_program(tmp_path, monkeypatch):
-    original = loop.Programs.__init__
+    """It comes while the first is made ready, and is seen when that one is compiled."""
+    monkeypatch.setattr(compiling, 'cores', lambda: 1)
+    original = compiling.compiled
 
-    def interrupted(*arguments, **options):
-        os.kill(os.getpid(), signal.SIGTERM)
-        original(*arguments, **options)
-    monkeypatch.setattr(loop.Programs, '__init__', interrupted)
+    def interrupted(lowering, progress):
+        first, *_ = lowering
+
+        def lower():
+            os.kill(os.getpid(), signal.SIGTERM)
+            return lowering[first]()
+        return original(lowering | {first: lower}, progress)
+    monkeypatch.setattr(compiling, 'compiled', interrupted)
+    trainer = train.Trainer(config('additive'))
+    COMPILES.clear()
     with pytest.raises(train.Stopped):
-        train.Trainer(config('additive')).run(tmp_path / 'run', console=False)
+        trainer.run(tmp_path / 'run', console=False)
+    assert 1 <= len(COMPILES) < sum(trainer.program_count().values())
 
 
 def test_an_accelerator_has_its_name_and_code_needs_no_installation(monkeypatch):
@@ -536,7 +545,8 @@ def test_programs_say_what_the_largest_needs():
     def function(tree, batch):
         return jax.tree.map(lambda leaf: leaf + batch.source.shape[1], tree), batch.targets.sum()
     for donate, needed in ((True, 4e6), (False, 8e6)):
-        programs = loop.Programs(function, tree, [(1, 2, 3), (1, 40, 3)], purpose='test', donate=donate)
+        programs = loop.Programs(compiling.compiled(
+            loop.lowering(function, tree, [(1, 2, 3), (1, 40, 3)], donate=donate)))
         assert needed <= programs.bytes < needed + 2e5
 
 
@@ -548,7 +558,8 @@ def test_what_needs_more_memory_than_there_is_is_refused_before_the_first_step(t
     needed = max(trainer._update.bytes, trainer._measure.bytes)
     monkeypatch.setattr(loop, 'free_bytes', lambda: needed - 1)
     trainer._update = None
-    monkeypatch.setattr(loop, 'Programs', lambda *_, **__: translating._update)
+    monkeypatch.setattr(compiling, 'compiled', lambda lowering, progress: dict.fromkeys(lowering))
+    monkeypatch.setattr(loop, 'Programs', lambda programs: translating._update)
     monkeypatch.setattr(loop, 'train', lambda *_: pytest.fail('it was trained'))
     for _ in range(2):  # the programs of a refused run are not kept: another seed is refused as well
         with pytest.raises(UserError, match=r'the largest program needs .* batches\.tokens must be smaller') as caught:

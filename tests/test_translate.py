@@ -8,6 +8,7 @@ import functools
 import io
 import json
 import math
+import subprocess
 import sys
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -23,6 +24,7 @@ from research import build, evaluate, translate
 from research.study import arms
 from research.text.vocabulary import UNKNOWN_SIGN
 from research.training.checkpoint import Checkpoints
+from tests.conftest import REPOSITORY
 from tests.interop.models import values
 
 pytestmark = pytest.mark.usefixtures('each_run_is_loaded_once')
@@ -134,6 +136,12 @@ def refused(done, *names):
     assert done.err.count('\n') == 1, done.err
     for name in names:
         assert name in done.err, done.err
+
+
+def test_translating_imports_nothing_slow_that_it_does_not_need():
+    slow = {'grain', 'orbax', 'scipy.special', 'scipy.stats', 'matplotlib', 'tensorboardX', 'datasets', 'tensorstore'}
+    code = f'import sys, research.translate; print(sorted({slow} & set(sys.modules)))'
+    assert subprocess.run([sys.executable, '-c', code], cwd=REPOSITORY, capture_output=True, text=True).stdout == '[]\n'
 
 
 def test_each_line_has_its_output_and_nothing_else_is_written(translated):

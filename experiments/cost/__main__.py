@@ -23,6 +23,7 @@ import rich.table
 
 from experiments.cost import measure
 from experiments.cost.measure import DIRECTIONS
+from research import compiling
 from research.errors import UserError, nearest, one_line_errors
 from research.study.card import VERDICTS
 from research.train import environment
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--json', metavar='FILE', help='where the numbers are written, one line a row')
     options = parser.parse_args(arguments)
     with one_line_errors('experiments.cost'):
+        compiling.keep_programs()
         rows, lengths = measure.rows(_mixers(options.mixers)), _lengths(options.lengths)
         for name, value, least in (('batch', options.batch, 1), ('rounds', options.rounds, FEWEST_ROUNDS)):
             if value < least:

@@ -1,17 +1,18 @@
 """The training loop, and the programs it runs: one for each shape of batch, all compiled before the first step."""
 
+import functools
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 import numpy as np
 
-from research import compiling
 from research.errors import UserError
 from research.shapes import Batch, Places
 from research.training.state import State
 from research.training.step import Metrics
 
+Shape = tuple[int, int, int]  # B, S, T of a batch
 Hook = Callable[[int, State, Metrics], State | None]
 
 
@@ -20,23 +21,13 @@ class Programs:
 
     Calling it with a batch of any other shape raises KeyError: the number of programs is known before training.
 
-    Attributes:
-      shapes: (B, S, T) of each program.
+    Args of the constructor:
+      programs: for each (B, S, T) its program: what `lowering` makes, compiled.
     """
 
-    def __init__(self, function: Callable, tree, shapes: Iterable[tuple[int, int, int]], *, purpose: str,
-                 donate: bool, progress: Callable[[str], None] = lambda text: None):
-        """Compiles `function` for trees like `tree`, of which only shapes count, and each of the shapes (B, S, T)."""
-        self.shapes = tuple(shapes)
-        jitted = jax.jit(function, donate_argnums=(0,) if donate else ())
-
-        def ready(number, done):
-            B, S, T = self.shapes[number]
-            progress(f'{done} of {len(self.shapes)} programs to {purpose} are compiled: batch {B}, source {S}, '
-                     f'target {T}')
-        programs = compiling.compiled((jitted.lower(tree, blank_batch(*shape)) for shape in self.shapes), ready)
-        self._programs = {((B, S), (B, T)): program
-                          for (B, S, T), program in zip(self.shapes, programs, strict=True)}
+    def __init__(self, programs: Mapping[Shape, jax.stages.Compiled]):
+        """Compiles nothing."""
+        self._programs = {((B, S), (B, T)): program for (B, S, T), program in programs.items()}
 
     def __len__(self) -> int:
         return len(self._programs)
@@ -52,6 +43,16 @@ class Programs:
 
     def __call__(self, tree, batch: Batch):
         return self._programs[batch.source.shape, batch.inputs.shape](tree, batch)
+
+
+def lowering(function: Callable, tree, shapes: Iterable[Shape], *,
+             donate: bool) -> dict[Shape, Callable[[], jax.stages.Lowered]]:
+    """What makes `function` ready to be compiled for trees like `tree`, of which only shapes count, and each shape.
+
+    `donate`: the tree is given away, and the result takes its memory.
+    """
+    jitted = jax.jit(function, donate_argnums=(0,) if donate else ())
+    return {shape: functools.partial(jitted.lower, tree, blank_batch(*shape)) for shape in shapes}
 
 
 def free_bytes() -> int | None:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-from scipy.special import lambertw
 
 from research.errors import UserError, nearest
 from research.models import contract
@@ -44,6 +43,7 @@ def probability(decay: str, half: float, floor: float) -> Callable[[Array], Arra
         raise UserError(f'the step at which half of the symbols are right is {half}; it must be at least 1')
     if not 0 <= floor <= 1:
         raise UserError(f'the least probability of the right symbol is {floor}; it must be at least 0 and at most 1')
+    from scipy.special import lambertw  # here, because importing it is slow
     k = math.exp(lambertw(half).real)
     fall = {'linear': lambda i: 1.0 - i / (2.0 * half),
             'exponential': lambda i: jnp.exp2(-i / half),

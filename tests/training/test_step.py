@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from configs import base
-from research import build
+from research import build, compiling
 from research.attention.additive import Additive
 from research.errors import UserError
 from research.layers.dropout import dropout
@@ -87,12 +87,14 @@ def test_an_update_is_proportional_to_the_rate_which_is_a_value_of_the_state():
     assert moved == pytest.approx(1e-2 / 2, rel=1e-3)  # Adam's first step is the rate itself, here half way warmed up
 
 
+def programs_of(function, tree, shapes, donate):
+    return loop.Programs(compiling.compiled(loop.lowering(function, tree, shapes, donate=donate)))
+
+
 def test_a_step_is_compiled_once_a_shape_and_refuses_any_other():
     model, optimiser, start = parts()
-    said = []
-    programs = loop.Programs(train_step(model, optimiser), start, [(3, 4, 5), (2, 6, 6)], purpose='train',
-                             donate=False, progress=said.append)
-    assert len(programs) == len(said) == 2
+    programs = programs_of(train_step(model, optimiser), start, [(3, 4, 5), (2, 6, 6)], donate=False)
+    assert len(programs) == 2
     for _ in range(2):
         programs(start, padded(3, 4, 5, LENGTHS))
     with pytest.raises(KeyError):
@@ -101,7 +103,7 @@ def test_a_step_is_compiled_once_a_shape_and_refuses_any_other():
 
 def test_the_state_is_donated():
     model, optimiser, start = parts()
-    programs = loop.Programs(train_step(model, optimiser), start, [(3, 4, 5)], purpose='train', donate=True)
+    programs = programs_of(train_step(model, optimiser), start, [(3, 4, 5)], donate=True)
     mine = jax.tree.map(lambda leaf: leaf.copy(), start)
     programs(mine, padded(3, 4, 5, LENGTHS))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(mine.params))
@@ -198,8 +200,8 @@ def test_an_update_of_several_batches_is_that_of_their_union_and_the_average_mov
               (toy_batch(5, [0, 0], 6), toy_batch(6, [3], 4))]
     optimiser = optax.scale_by_learning_rate(optimisers.schedule('linear', 1.0, 2, 8, accumulate=2))
     now = toy_state(optimiser, 0.5, accumulate=2, ema=0.25)
-    programs = loop.Programs(train_step(Charging(), optimiser, accumulate=2, ema=0.25), now, [(2, 5, 6), (1, 5, 4)],
-                             purpose='train', donate=True)  # refuses a state that holds one array twice
+    programs = programs_of(train_step(Charging(), optimiser, accumulate=2, ema=0.25), now, [(2, 5, 6), (1, 5, 4)],
+                           donate=True)  # refuses a state that holds one array twice
     descent = jax.jit(train_step(Charging(), optax.scale(-1.0)))
     params, average = now.params, jax.tree.map(np.float64, now.params)
     rates = (0.5 * 1 / 2, 0.5, 0.5 * (1 - 2 / 6))  # of steps 0, 2 and 4
