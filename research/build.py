@@ -767,6 +767,26 @@ def flops(model: contract.EncoderDecoder, entries: int, targets: int) -> float:
                                                   finals)
 
 
+def step_flops(config: Config, model: contract.EncoderDecoder) -> Callable[[tuple[int, int, int]], float]:
+    """Makes the function (B, S, T) -> model FLOPs of a step of training on a batch of this shape.
+
+    Of all positions that are computed, padding among them: B flops(S, T) forward and twice that backward; that of two
+    passes with R-Drop, and one more forward where the decoder reads its own symbols. What is made again (the scores of
+    each chunk, `path` chunked, remat) and the optimiser are not counted; a frozen parameter counts as any other.
+
+    Source: Chowdhery et al. 2022, arXiv:2204.02311, appendix B (model FLOPs utilisation). Differs: embeddings cost
+    nothing, and what an architecture has beside matrix products is counted as its part says.
+    """
+    section = config.training
+    passes = 3 * (2 if section.r_drop else 1) + (section.scheduled_sampling != 'none')
+    return functools.cache(lambda shape: passes * shape[0] * flops(model, *shape[1:]))
+
+
+def dtype(config: Config) -> str:
+    """What is computed in."""
+    return config.dtype
+
+
 def readable_floats(model: contract.EncoderDecoder, entries: int) -> int:
     """Floats of the source that the decoder may read at each step, for S = entries positions."""
     if isinstance(model, SequenceModel):

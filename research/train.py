@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
@@ -28,10 +28,11 @@ from research.errors import DivergedError, UserError, one_line_errors
 from research.evaluate import Run, perplexity_of, references, right_answers
 from research.evaluation import accuracy, translation
 from research.models.contract import Params
+from research.shapes import Batch
 from research.text import batches, vectors
 from research.text.corpus import Pair
 from research.text.vocabulary import SPECIAL
-from research.training import loop, state
+from research.training import device, loop, state
 from research.training import workdir as workdirs
 from research.training.checkpoint import Checkpoints
 from research.training.kept import Kept
@@ -134,7 +135,7 @@ class Trainer:
         # a checkpoint must be finite: the largest number stands for no loss yet
 
     def program_count(self) -> dict[str, int]:
-        """How many programs a run compiles, by what they do."""
+        """How many programs a run compiles, by what they do; `device.peak` may need one more in each process."""
         return {'start': 1, 'train': len(self.plans.train.shapes), 'measure': len(self.plans.measured),
                 'decode': len(self.translator.shapes(self.lines))}
 
@@ -206,12 +207,15 @@ class Trainer:
                 now = found[1].state if found is not None else _beginning(
                     self._start(np.uint32(build.seed(config)), np.float32(build.rate(config))), given)
                 del found, given  # the first update takes the state's memory
-                reporting = Reporting(report, self.loop.report_every)
-                measuring = Measuring(self, report, reporting, kept, best, enough)
-                saving = Saving(latest, self.loop, reporting, measuring, signals)
-                with contextlib.closing(batches.stream(plan, int(now.step))) as stream, \
-                        contextlib.suppress(EnoughError):
-                    loop.train(now, stream, self._update, self.loop.steps, (reporting, measuring, saving))
+                peak = device.peak(build.dtype(self.config))
+                report.message(peak.text)
+                with contextlib.closing(batches.stream(plan, int(now.step))) as stream:
+                    feed = Feed(stream, build.step_flops(self.config, self.model))
+                    reporting = Reporting(report, self.loop.report_every, feed, peak)
+                    measuring = Measuring(self, report, reporting, kept, best, enough)
+                    saving = Saving(latest, self.loop, reporting, measuring, signals)
+                    with contextlib.suppress(EnoughError):
+                        loop.train(now, feed, self._update, self.loop.steps, (reporting, measuring, saving))
                 best = measuring.best
             params = kept.restore(int(best.step), self.example.state.params)
             return Outcome(params, int(best.step), float(best.accuracy), float(best.loss), float(best.bleu))
@@ -344,21 +348,69 @@ def _check_memory(needed: int, progress: Callable[[str], None]) -> None:
                         'batches.tokens must be smaller')
 
 
-class Reporting:
-    """Sums what the steps say and reports it every so often, one step late, so that the device never waits."""
+class Totals(NamedTuple):
+    """Sums over the batches of a run."""
 
-    def __init__(self, report: Report, every: int):
+    flops: float = 0.0     # of the model, to train on them
+    positions: int = 0     # B x (S + T)
+    symbols: int = 0       # of these positions, those that are no padding
+    waited: float = 0.0    # seconds until each of them was there
+
+    def since(self, before: 'Totals') -> 'Totals':
+        """What was added."""
+        return Totals(*(now - then for now, then in zip(self, before, strict=True)))
+
+
+class Feed:
+    """The batches of a run as they come, and what the host knows of them; nothing here waits for the device.
+
+    Attributes:
+      totals: of all batches up to now.
+    """
+
+    def __init__(self, stream: Iterable[Batch], flops: Callable[[tuple[int, int, int]], float]):
+        """`flops` are those of a step on a batch (B, S, T)."""
+        self.stream, self.flops, self.totals = iter(stream), flops, Totals()
+
+    def __iter__(self) -> 'Feed':
+        return self
+
+    def __next__(self) -> Batch:
+        begin = time.perf_counter()
+        batch = next(self.stream)
+        waited = time.perf_counter() - begin
+        segments = batch.source_places.segment, batch.target_places.segment
+        symbols = sum(int(np.count_nonzero(segment)) for segment in segments)
+        before = self.totals
+        self.totals = Totals(
+            before.flops + self.flops((*batch.source.shape, batch.targets.shape[1])),
+            before.positions + sum(segment.size for segment in segments), before.symbols + symbols,
+            before.waited + waited)
+        return batch
+
+
+class Reporting:
+    """Sums what the steps say and reports it every so often, one step late, so that the device never waits.
+
+    Beside the means of what the steps say, of a window: `tokens_per_second` (targets), `flops_per_second` (see
+    `build.step_flops`; its share of the peak by the name that `device.Peak.share` gives it), `padding` (share of the
+    positions), `waiting` (share of the time in which the loop waited for its next batch; the device may still have been
+    at work on the one before).
+    """
+
+    def __init__(self, report: Report, every: int, feed: Feed, peak: device.Peak):
         """Begins the first window now."""
-        self.report, self.every = report, every
+        self.report, self.every, self.feed, self.peak = report, every, feed, peak
         self.window: list[Metrics] = []
-        self.due: tuple[int, list[Metrics]] | None = None
-        self.begin = time.perf_counter()
+        self.due: tuple[int, list[Metrics], Totals] | None = None
+        self.counted, self.waited, self.begin = feed.totals, feed.totals.waited, time.perf_counter()
 
     def close(self, step: int) -> None:
         """Ends the window with this step: what it holds is reported before anything later."""
         self.flush()
         if self.window:
-            self.due, self.window = (step, self.window), []
+            self.due, self.window = (step, self.window, self.feed.totals.since(self.counted)), []
+            self.counted = self.feed.totals
 
     def leave_out(self, seconds: float) -> None:
         """Takes time off the current window that was spent on something else than training."""
@@ -375,7 +427,7 @@ class Reporting:
         """Reports the window that is complete, if there is one."""
         if self.due is None:
             return
-        (step, window), self.due = self.due, None
+        (step, window, done), self.due = self.due, None
         window = jax.device_get(window)
         tokens = np.array([metrics['tokens'] for metrics in window])
         losses = np.array([metrics['loss'] for metrics in window])
@@ -383,12 +435,14 @@ class Reporting:
             first = step - len(window) + 1
             raise DivergedError(f'the loss became {losses[~np.isfinite(losses)][0]} between steps {first} and {step}: '
                                 'lower training.learning_rate or training.clip. The checkpoints before it are good')
-        seconds = time.perf_counter() - self.begin
+        seconds, waited = time.perf_counter() - self.begin, self.feed.totals.waited - self.waited
         self.report.training(step, {
             'loss': float(np.sum(losses * tokens) / np.sum(tokens)),
             'gradient_norm': float(np.mean([metrics['gradient_norm'] for metrics in window])),
-            'tokens': float(np.sum(tokens)), 'tokens_per_second': float(np.sum(tokens) / seconds), 'seconds': seconds})
-        self.begin = time.perf_counter()
+            'tokens': float(np.sum(tokens)), 'tokens_per_second': float(np.sum(tokens) / seconds),
+            'flops_per_second': done.flops / seconds, **self.peak.share(done.flops / seconds),
+            'padding': 1 - done.symbols / done.positions, 'waiting': waited / seconds, 'seconds': seconds})
+        self.begin, self.waited = time.perf_counter(), self.feed.totals.waited
 
 
 class Measuring:

@@ -19,9 +19,10 @@ from configs import parallel
 from research import build, compiling, train
 from research.errors import DivergedError, UserError
 from research.evaluate import Run
+from research.shapes import Batch, Places
 from research.study import arms
 from research.text import vectors
-from research.training import loop, optimisers
+from research.training import device, loop, optimisers
 from research.training.workdir import flat
 from tests.training.test_resume import config
 
@@ -48,6 +49,7 @@ def metrics(loss=1.0, tokens=10.0):
 def copying(tmp_path_factory):
     """A finished run, what it said, and how many programs there were before its first step and at its end."""
     folder, said, compiled, original = tmp_path_factory.mktemp('copying') / 'run', [], [], loop.train
+    device.peak('float32')  # is measured once a process
     COMPILES.clear()
     trainer = train.Trainer(config('additive'))
 
@@ -88,20 +90,33 @@ def test_every_step_is_in_one_report_also_before_a_checkpoint_and_at_the_end(cop
                  training__steps=12).run(tmp_path / 'run')
     lines = [json.loads(line) for line in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
     assert [line['step'] for line in lines if line['kind'] == 'train'] == [5, 7, 10, 12]
+    for line in lines:
+        if line['kind'] == 'train':
+            assert line['flops_per_second'] == pytest.approx(
+                line['share_of_matrix_product_rate'] * device.peak('float32').rate)
+            assert 0 < line['padding'] < 1
+            assert 0 < line['waiting'] < 1
 
 
 def test_reports_are_sums_over_their_window_without_the_time_of_other_things(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(train.time, 'perf_counter', lambda: now[0])
     told = Told()
-    reporting = train.Reporting(told, 2)
+    feed = feed_of(3)
+    reporting = train.Reporting(told, 2, feed, device.Peak(1000.0, True, ''))
     for step, one in enumerate((metrics(1, 10), metrics(4, 20), metrics(2, 30)), 1):
+        next(feed)
         now[0] += 1
         reporting(step, None, one)
     (step, line), = told.lines  # one step late
     assert step == 2
     assert line['loss'] == pytest.approx(3.0)  # (1 x 10 + 4 x 20) / 30
     assert (line['tokens'], line['seconds'], line['tokens_per_second']) == (30, 3, 10)
+    # Two batches of 2 x (3 + 5) positions of which 4 + 6 hold a symbol, the first of which takes 600 FLOPs.
+    assert line['flops_per_second'] == (600 + 600) / 3
+    assert line['mfu'] == pytest.approx(0.4)
+    assert line['padding'] == 1 - 20 / 32
+    assert line['waiting'] == 0
     now[0] += 7
     reporting.leave_out(5)
     reporting.close(3)
@@ -113,8 +128,41 @@ def test_reports_are_sums_over_their_window_without_the_time_of_other_things(mon
     assert len(told.lines) == 2  # nothing is reported twice
 
 
+def feed_of(count, slow=lambda: None):
+    """Batches of 2 x (3 + 5) positions, 4 + 6 of them symbols; each is there after `slow` was called."""
+    def batches():
+        for _ in range(count):
+            slow()
+            source, target = (np.repeat([[1, 1, 0, 0, 0], [1, 1, 1, 1, 0]], 1, axis=0)[:, :length] for length in (3, 5))
+            source[1, 2] = 0
+            yield Batch(source, Places(source, source), target, target, Places(target, target))
+    return train.Feed(batches(), lambda shape: {(2, 3, 5): 600.0}[shape])
+
+
+def test_a_feed_hands_on_what_it_gets_and_waits_are_part_of_the_time_they_fell_in(monkeypatch):
+    """The wait before step 3 falls into the window of steps 1 and 2, whose time ends when step 3 is under way."""
+    now, told = [100.0], Told()
+
+    def slow():
+        now[0] += 2
+    monkeypatch.setattr(train.time, 'perf_counter', lambda: now[0])
+    feed = feed_of(4, slow)
+    reporting = train.Reporting(told, 2, feed, device.Peak(1000.0, False, ''))
+    for step, batch in enumerate(feed, 1):
+        assert batch.source.shape == (2, 3)
+        now[0] += 1
+        reporting(step, None, metrics())
+    reporting.flush()
+    first, second = (line for _, line in told.lines)
+    assert (first['seconds'], second['seconds']) == (9, 3)
+    assert (first['waiting'], second['waiting']) == (6 / 9, 2 / 3)
+    assert first['share_of_matrix_product_rate'] == pytest.approx(1200 / 9 / 1000)
+    assert 'mfu' not in first
+    assert feed.totals == train.Totals(2400.0, 64, 40, 8.0)
+
+
 def test_a_loss_that_is_not_finite_ends_the_run_and_says_between_which_steps():
-    reporting = train.Reporting(Told(), 2)
+    reporting = train.Reporting(Told(), 2, feed_of(0), device.Peak(1000.0, True, ''))
     for step, loss in enumerate((1.0, np.nan), 1):
         reporting(step, None, metrics(loss))
     with pytest.raises(DivergedError, match=r'the loss became nan between steps 1 and 2: lower training\.'):

@@ -24,6 +24,8 @@ from tensorboardX import SummaryWriter
 from research.errors import UserError
 
 METRICS = 'metrics.jsonl'
+SHARES = {'mfu': 'MFU', 'share_of_matrix_product_rate': 'of the measured matrix-product rate',
+          'waiting': 'waiting for data'}  # what is shown in per cent
 
 
 class Report:
@@ -59,7 +61,7 @@ class Report:
             self._bar.start()
 
     def training(self, step: int, metrics: dict[str, float]) -> None:
-        """Reports the steps since the last report; shows `loss` and `tokens_per_second` if they are there."""
+        """Reports the steps since the last report; shows `loss`, speeds and SHARES if they are there."""
         self._write(step, 'train', metrics)
         figures = self._figures(step, metrics)
         if self._bar is not None:
@@ -140,13 +142,18 @@ class Report:
             self._tensorboard.add_scalar(f'{kind}/{name}', value, step)
 
     def _figures(self, step: int, metrics: dict[str, float]) -> str:
-        """Loss, speed and time left; the time is known from the second report on."""
+        """Loss, speed, shares and time left; the time is known from the second report on."""
         now = time.monotonic()
         parts = []
         if 'loss' in metrics:
             parts.append(f'loss {metrics["loss"]:.4f}')
         if 'tokens_per_second' in metrics:
             parts.append(f'{metrics["tokens_per_second"]:,.0f} tokens/s')
+        if 'flops_per_second' in metrics:
+            parts.append(f'{metrics["flops_per_second"] / 1e9:,.1f} GFLOP/s')
+        for name, text in SHARES.items():
+            if name in metrics:
+                parts.append(f'{100 * metrics[name]:.1f} % {text}')
         if self._clock is None:
             self._clock = step, now
         elif step > self._clock[0]:

@@ -221,7 +221,7 @@ def test_without_a_terminal_each_report_is_one_plain_line(tmp_path, capsys, monk
         opened.training(10, {'loss': 2.34567, 'tokens_per_second': 12345.6})
         opened.training(20, {'loss': 2.0, 'tokens_per_second': 12345.6})     # 10 steps in 5 s: 980 in 490 s
         opened.evaluation(20, {'loss': 1.5, 'accuracy': 1 / 3})
-        opened.training(500, {})                                             # 490 steps in 245 s: 500 in 250 s
+        opened.training(500, {'flops_per_second': 3.21e10, 'mfu': 0.125, 'padding': 0.1, 'waiting': 0.004})
     out, err = capsys.readouterr()
     assert out == ''
     assert err.splitlines() == [
@@ -229,7 +229,7 @@ def test_without_a_terminal_each_report_is_one_plain_line(tmp_path, capsys, monk
         'step 10/1000  loss 2.3457  12,346 tokens/s',
         'step 20/1000  loss 2.0000  12,346 tokens/s  8 min left',
         'step 20/1000  dev  loss 1.5  accuracy 0.3333',
-        'step 500/1000  4 min left']
+        'step 500/1000  32.1 GFLOP/s  12.5 % MFU  0.4 % waiting for data  4 min left']  # 490 steps in 245 s
 
 
 def test_a_silent_report_writes_files_only(quiet, tmp_path, capsys):
