@@ -1,14 +1,16 @@
 """How fast, and beside what? Speeds as ratios to the machine's own limit and to what one would run instead.
 
-    python -m experiments.benchmark train                      on real batches, and without padding
-    python -m experiments.benchmark train --markdown train.md --json train.jsonl
+    python -m experiments.benchmark train         steps on real batches, and on batches without padding
+    python -m experiments.benchmark decode        a trained run's translations of the test set
+    python -m experiments.benchmark mixers        a token as sequences grow, the short form of experiments.cost
+    python -m experiments.benchmark data          waiting for batches, padding, memory
+    python -m experiments.benchmark compile       programs, anew and from a cache
 
 Contenders take turns, warm, and a figure is a median over the turns. The peers live in an environment of their own,
 which --peers names; without it their columns stay empty. Other work on the machine spoils the numbers.
 """
 
 import argparse
-import contextlib
 import datetime
 import functools
 import json
@@ -21,14 +23,17 @@ import rich.console
 import rich.progress
 import rich.table
 
-from experiments.benchmark import process, train
+from experiments.benchmark import compile as compiling
+from experiments.benchmark import data, decode, mixers, process, train
 from experiments.benchmark.timing import Row
-from research.errors import UserError, one_line_errors
+from research.errors import UserError, at_least, nearest, one_line_errors
 from research.train import environment
 from research.training import workdir
 
-SECTIONS = {'train': 'Training'}
-FEWEST_ROUNDS = 1
+SECTIONS = {'train': 'Training', 'decode': 'Decoding', 'mixers': 'Mixers', 'data': 'Loading data',
+            'compile': 'Compiling'}
+SIZES = 30_000, 300_000, 3_000_000  # pairs of synthetic corpora
+FEWEST_ROUNDS = 5
 HEADER = ('work', 'by', 'median', 'lowest to highest', 'unit', 'ours / this', 'note')
 
 
@@ -37,19 +42,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog='experiments.benchmark', description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('section', choices=SECTIONS)
-    parser.add_argument('--models', default=','.join(train.MODELS), help='train: joined by commas (default: '
-                        '%(default)s)')
     parser.add_argument('--rounds', type=int, default=FEWEST_ROUNDS, help='turns, of which medians are taken (default '
                         'and least: %(default)s)')
-    parser.add_argument('--steps', type=int, default=10, help='train: our batches of a turn (default: %(default)s)')
-    parser.add_argument('--peers', default='.peers', help='the environment that has them (default: %(default)s)')
+    parser.add_argument('--models', default=','.join(train.MODELS), help='train, compile: joined by commas (default: '
+                        '%(default)s)')
+    parser.add_argument('--steps', type=int, default=8, help='train, data: batches of a turn (default: %(default)s)')
+    parser.add_argument('--workdir', default='runs/benchmark/transformer', help='decode: a trained run of '
+                        'configs/benchmark.py:transformer (default: %(default)s)')
+    parser.add_argument('--beams', default='1,5', help='decode: W joined by commas, 1 = greedy (default: %(default)s)')
+    parser.add_argument('--lines', type=int, help='decode: so many of the test set, the first (default: all)')
+    parser.add_argument('--mixers', help='mixers: names joined by commas (default: all)')
+    parser.add_argument('--sizes', default=','.join(map(str, SIZES)), help='data: pairs of synthetic corpora, joined '
+                        'by commas (default: %(default)s)')
+    parser.add_argument('--peers', default='.peers', help='train, decode: the environment that has them (default: '
+                        '%(default)s)')
     parser.add_argument('--markdown', metavar='FILE', help='where the table is written')
     parser.add_argument('--json', metavar='FILE', help='where the numbers are written, one line a row')
     options = parser.parse_args(arguments)
     with one_line_errors('experiments.benchmark'):
-        for name, least in (('rounds', FEWEST_ROUNDS), ('steps', 1)):
-            if getattr(options, name) < least:
-                raise UserError(f'--{name} is {getattr(options, name)}; it must be at least {least}')
+        at_least(FEWEST_ROUNDS, **{'--rounds': options.rounds})
+        at_least(1, **{'--steps': options.steps, '--lines': 1 if options.lines is None else options.lines})
         for path in filter(None, (options.markdown, options.json)):
             if not pathlib.Path(path).parent.is_dir():
                 raise UserError(f'{path}: there is no such folder')
@@ -68,19 +80,51 @@ def measure(options: argparse.Namespace) -> Iterator[Row]:
     """The figures of the section that is asked for."""
     track = functools.partial(rich.progress.track, console=rich.console.Console(stderr=True), auto_refresh=False)
     progress = functools.partial(print, file=sys.stderr)
+    models = _chosen('models', options.models, tuple(train.MODELS))
+    beams, sizes = (_numbers(name, getattr(options, name)) for name in ('beams', 'sizes'))
     python = process.interpreter(options.peers)
-    if python is None:
-        progress(f'{options.peers} is not there, so nothing is compared with peers; they are installed by\n'
+    if python is None and options.section in ('train', 'decode'):
+        progress(f'{options.peers} is not there, so nothing is compared with peers; to install them:\n'
                  f'{process.INSTALL}')
-    yield from train.rows(options.models.split(','), options.rounds, options.steps, python, track, progress)
+    common = options.rounds, python, track, progress
+    match options.section:
+        case 'train':
+            yield from train.rows(models, options.steps, *common)
+        case 'decode':
+            yield from decode.rows(options.workdir, beams, *common, options.lines)
+        case 'mixers':
+            yield from mixers.rows(options.mixers, options.rounds)
+        case 'data':
+            yield from data.rows(options.steps, sizes, options.rounds, track, progress)
+        case 'compile':
+            yield from compiling.rows(models, progress)
 
 
-def cells(record: dict) -> list[str]:
-    """One row of the table."""
-    value, ratio = record['value'], record['ratio']
-    return [record['work'], record['by'], '-' if value is None else number(value),
-            '-' if value is None else f'{number(record["lowest"])} to {number(record["highest"])}', record['unit'],
-            '-' if ratio is None else f'{ratio:.2f}', record['note']]
+def _chosen(option: str, words: str, known: Sequence[str]) -> list[str]:
+    names = list(dict.fromkeys(words.split(',')))
+    for name in names:
+        if name not in known:
+            raise UserError(f'--{option} names {name!r}.{nearest(name, known)} It must be of: {", ".join(known)}')
+    return names
+
+
+def _numbers(option: str, words: str) -> list[int]:
+    numbers = [int(word) if word.isdecimal() else 0 for word in words.split(',')]
+    if min(numbers) < 1:
+        raise UserError(f'--{option} is {words!r}; it must be whole numbers above 0, joined by commas')
+    return numbers
+
+
+def lines(records: Sequence[dict]) -> Iterator[list[str]]:
+    """The cells of the table; work that is that of the row above is not said again."""
+    before = None
+    for record in records:
+        work, ratio, figures = record['work'], record['ratio'], ['-', '-']
+        if record['value'] is not None:
+            figures = [number(record['value']), f'{number(record["lowest"])} to {number(record["highest"])}']
+        yield ['' if work == before else work, record['by'], *figures, record['unit'],
+               '-' if ratio is None else f'{ratio:.2f}', record['note']]
+        before = work
 
 
 def number(value: float) -> str:
@@ -100,9 +144,9 @@ def notes(records: Sequence[dict]) -> list[str]:
 
 def markdown(records: Sequence[dict]) -> str:
     """The table as text."""
-    lines = [HEADER, ['---', '---', '---:', '---:', '---', '---:', '---'], *map(cells, records)]
+    table = [HEADER, ['---', '---', '---:', '---:', '---', '---:', '---'], *lines(records)]
     return '\n\n'.join([f'# {SECTIONS[records[0]["section"]]}', '\n'.join(f'- {note}' for note in notes(records)),
-                        '\n'.join(f'| {" | ".join(line)} |' for line in lines)]) + '\n'
+                        '\n'.join(f'| {" | ".join(line)} |' for line in table)]) + '\n'
 
 
 def show(records: Sequence[dict]) -> None:
@@ -113,8 +157,8 @@ def show(records: Sequence[dict]) -> None:
     table = rich.table.Table(title=SECTIONS[records[0]['section']], title_justify='left', box=rich.box.SIMPLE_HEAD)
     for place, name in enumerate(HEADER):
         table.add_column(name, justify='right' if place in (2, 3, 5) else 'left')
-    for record in records:
-        table.add_row(*cells(record))
+    for line in lines(records):
+        table.add_row(*line)
     console.print(table)
     for line in notes(records):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -112,13 +112,13 @@ def state(params: Any) -> dict[str, np.ndarray]:
         kernel, bias = _dense(part['output_projection'])
         dense(f'{name}.output_layer', kernel.reshape(-1, kernel.shape[-1]), bias)
 
-    mixer, mixer_norm = {'encoder': ('src_src_att', 'layer_norm'), 'decoder': ('trg_trg_att', 'x_layer_norm')}, None
+    mixing = {'encoder': ('src_src_att', 'layer_norm'), 'decoder': ('trg_trg_att', 'x_layer_norm')}
     for side in ('encoder', 'decoder'):
         layers = [name for name in params[side] if name.startswith('stack_')]
         for number in range(len(layers)):
             layer, name = params[side][f'stack_{number}'], f'{side}.layers.{number}'
-            attention(f'{name}.{mixer[side][0]}', layer['mixing'])
-            norm(f'{name}.{mixer[side][1]}', layer['mixing_residual']['layer_norm'])
+            attention(f'{name}.{mixing[side][0]}', layer['mixing'])
+            norm(f'{name}.{mixing[side][1]}', layer['mixing_residual']['layer_norm'])
             if 'reading' in layer:
                 attention(f'{name}.src_trg_att', layer['reading'])
                 norm(f'{name}.dec_layer_norm', layer['reading_residual']['layer_norm'])

@@ -3,6 +3,7 @@
 It warms up, writes a line of JSON with its name and version, and then one for each line of JSON that it reads.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -38,12 +39,17 @@ class Peer:
 
     def __init__(self, python: pathlib.Path, script: str, arguments: Sequence[Any] = ()):
         """Starts it and waits until it is warm."""
-        self._script, self._errors = script, tempfile.TemporaryFile('w+', encoding='utf-8', errors='replace')
+        self._script = script
+        self._errors = tempfile.TemporaryFile('w+', encoding='utf-8', errors='replace')  # noqa: SIM115 - closed below
         self._process = subprocess.Popen(
             [python, SCRIPTS / f'{script}.py', *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=self._errors, text=True, encoding='utf-8',
             env={name: value for name, value in os.environ.items() if name != 'PYTHONPATH'})
-        self.name = self._answer()['name']
+        try:
+            self.name = self._answer()['name']
+        except UserError:
+            self.close()
+            raise
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """One run of it.
@@ -51,19 +57,15 @@ class Peer:
         Raises:
           UserError: it has ended; the last line that it wrote on standard error is named.
         """
-        try:
+        with contextlib.suppress(BrokenPipeError):  # the answer says why
             self._process.stdin.write(json.dumps(request) + '\n')
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # the answer says why
         return self._answer()
 
     def close(self) -> None:
         """Ends it."""
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
-        except BrokenPipeError:
-            pass
         self._process.stdout.close()
         self._process.wait()
         self._errors.close()

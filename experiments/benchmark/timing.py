@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 OURS = 'Seq2Lab'
 WIDTH = 1024         # of the square matrices whose product tells the machine's rate

@@ -123,26 +123,26 @@ class Dense:
         return time.perf_counter() - begin
 
 
-def rows(models: Sequence[str], rounds: int, steps: int, python: pathlib.Path | None, track: Track,
+def rows(models: Sequence[str], steps: int, rounds: int, python: pathlib.Path | None, track: Track,
          progress: Callable[[str], None]) -> Iterator[Row]:
     """All figures of training.
 
     Args:
       models: of MODELS.
-      rounds: turns.
       steps: our batches of a turn.
+      rounds: turns.
       python: of the peers' environment; None = they are not there.
       track: shows what is gone through.
       progress: hears what is being done.
     """
     data = build.data(benchmark_config.get_config(MODELS[models[0]][0]))  # the same for all of them
     for name in models:
-        yield from real(name, data, rounds, steps, python, track, progress)
+        yield from real(name, data, steps, rounds, python, track, progress)
     for name in models:
         yield from dense(name, len(data.target), rounds, python, track, progress)
 
 
-def real(name: str, data: build.Data, rounds: int, steps: int, python: pathlib.Path | None, track: Track,
+def real(name: str, data: build.Data, steps: int, rounds: int, python: pathlib.Path | None, track: Track,
          progress: Callable[[str], None]) -> Iterator[Row]:
     """Real batches of Multi30k: our training step, and JoeyNMT's on batches of as many positions."""
     words, title = MODELS[name]

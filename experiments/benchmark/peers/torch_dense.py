@@ -36,7 +36,7 @@ class Transformer(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """The state after each step of the cell asks; what it read goes into the hidden vector, which the next step reads."""
+    """The cell's new state asks; what it has read goes into the hidden vector, which the next step is given."""
 
     def __init__(self, vocabulary):
         super().__init__()
