@@ -30,8 +30,9 @@ from research.errors import UserError, at_least, nearest, one_line_errors
 from research.train import environment
 from research.training import workdir
 
-SECTIONS = {'train': 'Training', 'decode': 'Decoding', 'mixers': 'Mixers', 'data': 'Loading data',
-            'compile': 'Compiling'}
+SECTIONS = {'train': ('Training', train.NOTES), 'decode': ('Decoding', decode.NOTES),  # title and notes
+            'mixers': ('Mixers', mixers.NOTES), 'data': ('Loading data', data.NOTES),
+            'compile': ('Compiling', compiling.NOTES)}
 SIZES = 30_000, 300_000, 3_000_000  # pairs of synthetic corpora
 FEWEST_ROUNDS = 5
 HEADER = ('work', 'by', 'median', 'lowest to highest', 'unit', 'ours / this', 'note')
@@ -139,13 +140,13 @@ def notes(records: Sequence[dict]) -> list[str]:
     return [f'{first["machine"]}; {versions}; {first["time"]}.',
             f'Medians of {first["rounds"]} turns, in which everything that is compared was measured one after another; '
             'a ratio is the median of those of the turns. "-": it is not there.',
-            'Figures of a machine that did other work meanwhile are void.']
+            *SECTIONS[first['section']][1], 'Figures of a machine that did other work meanwhile are void.']
 
 
 def markdown(records: Sequence[dict]) -> str:
     """The table as text."""
     table = [HEADER, ['---', '---', '---:', '---:', '---', '---:', '---'], *lines(records)]
-    return '\n\n'.join([f'# {SECTIONS[records[0]["section"]]}', '\n'.join(f'- {note}' for note in notes(records)),
+    return '\n\n'.join([f'# {SECTIONS[records[0]["section"]][0]}', '\n'.join(f'- {note}' for note in notes(records)),
                         '\n'.join(f'| {" | ".join(line)} |' for line in table)]) + '\n'
 
 
@@ -154,7 +155,7 @@ def show(records: Sequence[dict]) -> None:
     console = rich.console.Console()
     if not console.is_terminal:
         console.width = 180
-    table = rich.table.Table(title=SECTIONS[records[0]['section']], title_justify='left', box=rich.box.SIMPLE_HEAD)
+    table = rich.table.Table(title=SECTIONS[records[0]['section']][0], title_justify='left', box=rich.box.SIMPLE_HEAD)
     for place, name in enumerate(HEADER):
         table.add_column(name, justify='right' if place in (2, 3, 5) else 'left')
     for line in lines(records):

@@ -23,6 +23,9 @@ NAME = 'transformer'
 BATCHES = 200          # that the process whose memory is measured reads
 VOCABULARY = 8000      # of the synthetic pairs
 BLOCK = 10_000         # of them that are made at once
+NOTES = ('Batches are made in a thread while the device computes; steps are to wait for them no more than 3 % of their '
+         'time.',
+         'Memory: what the process that loads them has more at its most than before it opens the corpus.')
 
 
 def rows(steps: int, sizes: Sequence[int], rounds: int, track: Track, progress: Callable[[str], None]) -> Iterator[Row]:

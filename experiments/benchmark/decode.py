@@ -16,6 +16,7 @@ from experiments.benchmark.timing import OURS, Row, Track, row, turns
 from research import build, compiling, evaluate
 from research.errors import UserError
 from research.interop import ctranslate2
+from research.models.transformer import TransformerDecoder, TransformerEncoder
 from research.text.vocabulary import SPECIAL, Vocabulary
 from research.translator import Translation, Translator
 
@@ -23,6 +24,14 @@ PENALTY = 1.0              # alpha: a score is divided by n^alpha (CTranslate2) 
 JOEYNMT_BATCH = 64         # sentences, as its configs have it
 CTRANSLATE2_BATCHES = 32, 64
 UNIT = 'output tokens/s'
+NOTES = (
+    'All have the same parameters. Tokens are those of the outputs, their ends counted. Ours reads and writes text, '
+    'the others tokens.',
+    f'Length penalty {PENALTY:g}: a score is divided by the length (ours, CTranslate2) or by (5 + length) / 6 '
+    '(JoeyNMT, which has no other). Ours is timed with the former; outputs are compared by the same formula.',
+    'What differs: ours stops when no output can become better, CTranslate2 when as many have ended as there are '
+    'beams, JoeyNMT when all in the beam have ended. Ours has a limit for each sentence, the others that of the '
+    'longest one. JoeyNMT keeps no keys and values of earlier steps and writes no empty output.')
 
 
 class Ours:
@@ -65,9 +74,7 @@ def rows(workdir: str, beams: Sequence[int], rounds: int, python: pathlib.Path |
       lines: the first of the test set alone; None = all.
     """
     run = evaluate.Run.load(workdir)
-    if run.params.get('embedding') is None or 'softmax' in run.params['decoder']:
-        raise UserError(f'--workdir={workdir} must be a run of configs/benchmark.py:transformer, whose parameters the '
-                        'peers can be given')
+    check(run, workdir)
     sources = [pair.source for pair in build.read_split(run.config, 'test', None)][:lines]
     names, _ = ctranslate2.tokens(run.source, run.target)
     with contextlib.ExitStack() as stack:
@@ -75,6 +82,17 @@ def rows(workdir: str, beams: Sequence[int], rounds: int, python: pathlib.Path |
             run, sources, names, python, pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory())), stack)
         for width in beams:
             yield from _rows(run, sources, names, width, rounds, theirs, track, progress)
+
+
+def check(run: evaluate.Run, workdir: str) -> None:
+    """Raises UserError for a run whose parameters JoeyNMT has no place for."""
+    encoder, decoder = run.model.encoder, run.model.decoder
+    sizes = [(side.features, side.hidden, side.layers, side.norm, side.activation, side.position)
+             if isinstance(side, TransformerEncoder | TransformerDecoder) else None for side in (encoder, decoder)]
+    if None in sizes or sizes[0] != sizes[1] or sizes[0][3:] != ('pre', 'relu', 'sinusoidal') or not (
+            'embedding' in run.params and decoder.tie_embeddings and not decoder.softmax_bias):
+        raise UserError(f'--workdir={workdir} must be a run of configs/benchmark.py:transformer or of one like it: pre-'
+                        'norm, relu, sinusoidal positions, equal sizes, one table for both embeddings and softmax')
 
 
 class Theirs:
@@ -95,7 +113,9 @@ class Theirs:
         ids = [run.source.encode(line)[:-1] for line in sources]
         (folder / 'sources.json').write_text(json.dumps([[names[one] for one in line] for line in ids]),
                                              encoding='utf-8')
-        sections = {'model': joeynmt.model('transformer'), 'special_symbols': joeynmt.special_symbols(names)}
+        encoder = run.model.encoder
+        sizes = encoder.features, encoder.hidden, encoder.layers, encoder.mixer(False, 0).heads
+        sections = {'model': joeynmt.model('transformer', *sizes), 'special_symbols': joeynmt.special_symbols(names)}
         (folder / 'model.json').write_text(json.dumps(sections), encoding='utf-8')
         (folder / 'vocabulary.txt').write_text('\n'.join(joeynmt.vocabulary_lines(names)) + '\n', encoding='utf-8')
         np.savez(folder / 'state.npz', **joeynmt.state(run.params))
@@ -125,7 +145,7 @@ class Theirs:
 
 
 def _rows(run, sources, names, beams, rounds, theirs, track, progress):
-    work = f'{"greedy" if beams == 1 else f"beam {beams}"}, {len(sources):,} sentences of Multi30k, float32'
+    work = f'{"greedy" if beams == 1 else f"beam {beams}"}, {len(sources):,} sentences of Multi30k, {sizes(run)}'
     progress(f'warming up: {work}')
     ours = Ours(run, sources, beams, 'power')
     contenders = {OURS: ours.speed}
@@ -149,15 +169,22 @@ def _rows(run, sources, names, beams, rounds, theirs, track, progress):
         same = symbols_of(ours.found, run.target, names)
         notes['ctranslate2'] = (f'{agreeing(same, outputs):,} of {len(same):,} outputs are ours; inter_threads '
                                 f'{settings["inter"]}, intra_threads {settings["intra"]}, batches of '
-                                f'{settings["batch"]} sentences; from and to tokens')
+                                f'{settings["batch"]} sentences')
         if beams > 1:  # with its formula
             same = symbols_of(Ours(run, sources, beams, 'wu').found, run.target, names)
         notes['joeynmt'] = (f'{agreeing(same, joeynmt_outputs):,} of {len(same):,} outputs are ours'
                             + (' with its length penalty' if beams > 1 else '')
-                            + f'; batches of {JOEYNMT_BATCH} sentences, a part of them each turn; from and to tokens')
-    yield row('decode', work, OURS, UNIT, found[OURS], note='from and to text')
+                            + f'; batches of {JOEYNMT_BATCH} sentences, a part of them each turn')
+    yield row('decode', work, OURS, UNIT, found[OURS])
     for peer, name in by.items():
         yield row('decode', work, name, UNIT, found.get(name, ()), found[OURS], notes[peer])
+
+
+def sizes(run: evaluate.Run) -> str:
+    """Of the model, for a table."""
+    encoder, decoder = run.model.encoder, run.model.decoder
+    return (f'Transformer {encoder.layers} + {decoder.layers}, width {encoder.features}, {len(run.target):,} symbols, '
+            'float32')
 
 
 def symbols_of(translations: Sequence[Translation], target: Vocabulary, names: Sequence[str]) -> list[list[str]]:

@@ -26,20 +26,21 @@ def vocabulary_lines(names: Sequence[str]) -> list[str]:
     return [*(names[ours] for ours in SPECIAL), *names[len(SPECIAL):]]
 
 
-def model(kind: str) -> dict[str, Any]:
-    """The section of a config for a model of configs/benchmark.py: 'transformer' or 'lstm'."""
+def model(kind: str, features: int = 256, hidden: int = 1024, layers: int = 3, heads: int = 4) -> dict[str, Any]:
+    """The section of a config for 'transformer', of these sizes, or 'lstm'; by default as in configs/benchmark.py."""
     def side(**more):
-        embeddings = {'embedding_dim': 256, 'scale': kind == 'transformer', 'dropout': 0.1}
-        return {'embeddings': embeddings, 'hidden_size': 256, 'dropout': 0.1, **more}
+        embeddings = {'embedding_dim': features, 'scale': kind == 'transformer', 'dropout': 0.1}
+        return {'embeddings': embeddings, 'hidden_size': features, 'dropout': 0.1, **more}
     if kind == 'transformer':
-        layers = {'type': 'transformer', 'num_layers': 3, 'num_heads': 4, 'ff_size': 1024, 'layer_norm': 'pre'}
+        stack = {'type': 'transformer', 'num_layers': layers, 'num_heads': heads, 'ff_size': hidden,
+                 'layer_norm': 'pre'}
         embeddings = {'embed_initializer': 'xavier_uniform', 'embed_init_gain': 1.0, 'tied_softmax': True}
-        encoder = decoder = layers
+        encoder = decoder = stack
     else:
-        layers = {'type': 'recurrent', 'rnn_type': 'lstm', 'num_layers': 1}
+        stack = {'type': 'recurrent', 'rnn_type': 'lstm', 'num_layers': 1}
         embeddings = {'embed_initializer': 'normal', 'embed_init_weight': 0.1, 'tied_softmax': False}
-        encoder = {**layers, 'bidirectional': True}
-        decoder = {**layers, 'hidden_dropout': 0.1, 'input_feeding': True, 'init_hidden': 'bridge',
+        encoder = {**stack, 'bidirectional': True}
+        decoder = {**stack, 'hidden_dropout': 0.1, 'input_feeding': True, 'init_hidden': 'bridge',
                    'attention': 'bahdanau'}
     return {'initializer': 'xavier_uniform', 'bias_initializer': 'zeros', 'tied_embeddings': True, **embeddings,
             'encoder': side(**encoder), 'decoder': side(**decoder)}

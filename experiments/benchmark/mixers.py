@@ -12,6 +12,7 @@ from research import catalogue
 
 LENGTHS = 128, 2048  # T
 DIRECTION = 'forward_and_backward'
+NOTES = ('The exponents between all lengths, forward alone and memory: python -m experiments.cost.',)
 
 
 def rows(mixers: str | None, rounds: int) -> Iterator[Row]:
