@@ -9,7 +9,7 @@ import jax
 
 OURS = 'Seq2Lab'
 WIDTH = 1024         # of the square matrices whose product tells the machine's rate
-CALLS = 10           # products a turn
+CALLS = 50           # products a turn
 
 Track = Callable[[Sequence, str], Iterable]  # (what is gone through, words) -> the same, with progress shown
 
