@@ -35,7 +35,7 @@ SECTIONS = {'train': ('Training', train.NOTES), 'decode': ('Decoding', decode.NO
             'compile': ('Compiling', compiling.NOTES)}
 SIZES = 30_000, 300_000, 3_000_000  # pairs of synthetic corpora
 FEWEST_ROUNDS = 5
-HEADER = ('work', 'by', 'median', 'lowest to highest', 'unit', 'ours / this', 'note')
+HEADER = ('work', 'by', 'median', 'lowest to highest', 'unit', 'ratio', 'note')
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 raise UserError(f'{path}: there is no such folder')
         rows = list(measure(options))
         when = {'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'), **environment()}
-        records = [row._asdict() | {'rounds': options.rounds} | when for row in rows]
+        records = [row._asdict() | when for row in rows]
         if options.markdown:
             workdir.replace(pathlib.Path(options.markdown), markdown(records))
         if options.json:
@@ -122,7 +122,9 @@ def lines(records: Sequence[dict]) -> Iterator[list[str]]:
     for record in records:
         work, ratio, figures = record['work'], record['ratio'], ['-', '-']
         if record['value'] is not None:
-            figures = [number(record['value']), f'{number(record["lowest"])} to {number(record["highest"])}']
+            figures[0] = number(record['value'])
+        if record['turns'] > 1:
+            figures[1] = f'{number(record["lowest"])} to {number(record["highest"])}'
         yield ['' if work == before else work, record['by'], *figures, record['unit'],
                '-' if ratio is None else f'{ratio:.2f}', record['note']]
         before = work
@@ -137,9 +139,10 @@ def notes(records: Sequence[dict]) -> list[str]:
     """What a reader of the table must know."""
     first = records[0]
     versions = ', '.join(f'{name} {version}' for name, version in first['versions'].items())
+    most = max(record['turns'] for record in records)
     return [f'{first["machine"]}; {versions}; {first["time"]}.',
-            f'Medians of {first["rounds"]} turns, in which everything that is compared was measured one after another; '
-            'a ratio is the median of those of the turns. "-": it is not there.',
+            f'Medians of up to {most} turns; all that is compared was measured in each of them, one after another. "-": '
+            'it is not there.',
             *SECTIONS[first['section']][1], 'Figures of a machine that did other work meanwhile are void.']
 
 

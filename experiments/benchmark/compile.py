@@ -24,7 +24,7 @@ from research.translator import Translator
 MISSES, HITS = '/jax/compilation_cache/cache_misses', '/jax/compilation_cache/cache_hits'
 ANEW, AGAIN = 'first process', 'second process, warm cache'
 NOTES = ("Two processes share a folder for JAX's persistent cache, which is empty before the first of them; programs "
-         'that are found there are not compiled. Each process is measured once.',)
+         'that are found there are not compiled. Ratio: of the seconds of the first process to these.',)
 
 
 def rows(models: Sequence[str], progress: Callable[[str], None]) -> Iterator[Row]:

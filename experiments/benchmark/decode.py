@@ -25,6 +25,7 @@ JOEYNMT_BATCH = 64         # sentences, as its configs have it
 CTRANSLATE2_BATCHES = 32, 64
 UNIT = 'output tokens/s'
 NOTES = (
+    'Ratio: of the speed of ours to this one, the median of those of the turns.',
     'All have the same parameters. Tokens are those of the outputs, their ends counted. Ours reads and writes text, '
     'the others tokens.',
     f'Length penalty {PENALTY:g}: a score is divided by the length (ours, CTranslate2) or by (5 + length) / 6 '

@@ -44,6 +44,6 @@ def of(record: dict) -> Row:
     times = f'{long / short:.2f} times that of T = {LENGTHS[0]}; ' if short > 0 else ''
     work = f'T = {LENGTHS[1]}, D = {record["features"]}, forward and backward between the projections'
     return Row('mixers', work, f'{record["mixer"]}, {record["path"]}', 'µs a token', value, lowest, highest, None,
-               f'{times}FLOPs a token by formula: {growth}')
+               record['rounds'], f'{times}FLOPs a token by formula: {growth}')
 
 

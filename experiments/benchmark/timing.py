@@ -15,7 +15,7 @@ Track = Callable[[Sequence, str], Iterable]  # (what is gone through, words) -> 
 
 
 class Row(NamedTuple):
-    """One figure of a table: a median over turns with its unit."""
+    """One figure of a table with its unit: the median over turns."""
 
     section: str
     work: str               # what is done, with its sizes
@@ -25,6 +25,7 @@ class Row(NamedTuple):
     lowest: float | None
     highest: float | None
     ratio: float | None     # ours over this one, the median over turns; None where nothing is compared
+    turns: int
     note: str
 
 
@@ -47,8 +48,8 @@ def row(section: str, work: str, by: str, unit: str, values: Sequence[float], ou
     """
     ratio = statistics.median(one / other for one, other in zip(ours, values, strict=True)) if ours and values else None
     if not values:
-        return Row(section, work, by, unit, None, None, None, None, note)
-    return Row(section, work, by, unit, statistics.median(values), min(values), max(values), ratio, note)
+        return Row(section, work, by, unit, None, None, None, None, 0, note)
+    return Row(section, work, by, unit, statistics.median(values), min(values), max(values), ratio, len(values), note)
 
 
 class Product:

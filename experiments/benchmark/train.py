@@ -29,6 +29,7 @@ SENTENCES, LENGTH = 128, 16    # dense: of a batch; symbols of each side of a se
 DENSE_STEPS = 3                # a turn
 PASSES = 3                     # a backward pass costs two forward ones
 NOTES = (
+    'Ratio: of the speed of ours to this one, the median of those of the turns.',
     f'Real batches have {joeynmt.BATCH:,} positions a side, padding counted. Ours are of few shapes, chosen so that '
     'little is padding; those of JoeyNMT are sentences as they come. Both read the same symbols, with label smoothing '
     '0.1, Adam and gradients cut at 1. JoeyNMT drops attention weights out, too.',
