@@ -141,7 +141,7 @@ def notes(records: Sequence[dict]) -> list[str]:
     versions = ', '.join(f'{name} {version}' for name, version in first['versions'].items())
     most = max(record['turns'] for record in records)
     return [f'{first["machine"]}; {versions}; {first["time"]}.',
-            f'Medians of up to {most} turns; all that is compared was measured in each of them, one after another. "-": '
+            f'Medians of up to {most} turns; all that is compared was measured in each, one after another. "-": '
             'it is not there.',
             *SECTIONS[first['section']][1], 'Figures of a machine that did other work meanwhile are void.']
 
