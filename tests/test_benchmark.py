@@ -232,7 +232,7 @@ def test_padding_is_that_of_the_plan(small_data):
 def test_memory_is_that_of_a_process_that_loads(tmp_path):
     row = data.memory(300)
     assert (row.by, row.unit) == ('300 pairs', 'MiB')
-    assert row.value > 0.0
+    assert 0.0 < row.value < 100.0  # this process has some hundreds
 
 
 def test_what_two_processes_compiled_stands_in_rows():

@@ -8,7 +8,6 @@ It prints the MiB that are resident before the corpus is opened, and the most th
 import itertools
 import json
 import pathlib
-import resource
 import sys
 
 import grain  # noqa: F401 (what batches.stream imports is there before anything is measured)
@@ -21,7 +20,7 @@ TOKENS, BUCKETS, SPLIT = 8192, 8, 'train'
 
 def main(folder: str, count: int) -> None:
     """Opens the corpus, plans and reads so many batches."""
-    before = resident()
+    before = resident('VmRSS')
     pairs = PreparedPairs(pathlib.Path(folder), SPLIT)
     buckets = batches.choose_buckets(pairs.cells[:, :2], BUCKETS, pairs.cells[:, 2])
     plan = batches.BatchPlan(pairs, buckets, TOKENS, seed=1)
@@ -29,13 +28,16 @@ def main(folder: str, count: int) -> None:
     for _ in itertools.islice(stream, count):
         pass
     stream.close()
-    print(json.dumps({'before': before, 'most': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    print(json.dumps({'before': before, 'most': resident('VmHWM')}))
 
 
-def resident() -> float:
-    """MiB of this process that are in memory now."""
-    pages = int(pathlib.Path('/proc/self/statm').read_text(encoding='ascii').split()[1])
-    return pages * resource.getpagesize() / 2**20
+def resident(name: str) -> float:
+    """MiB of this process that are in memory now (VmRSS), or were at its most (VmHWM): Linux says it.
+
+    The most that getrusage knows is also that of the process that started this one.
+    """
+    lines = pathlib.Path('/proc/self/status').read_text(encoding='utf-8').splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f'{name}:')) / 1024
 
 
 if __name__ == '__main__':
