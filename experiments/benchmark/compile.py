@@ -18,6 +18,7 @@ from configs import benchmark as benchmark_config
 from experiments.benchmark.timing import Row, row
 from experiments.benchmark.train import MODELS
 from research import build
+from research.errors import one_line_errors
 from research.train import Trainer
 from research.translator import Translator
 
@@ -50,7 +51,9 @@ def programs(words: str, cache: str) -> dict[str, dict[str, float]]:
                                 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
                                 'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1'}
     done = subprocess.run([sys.executable, '-m', 'experiments.benchmark.compile', words], env=environment,
-                          stdout=subprocess.PIPE, text=True, check=True)
+                          stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(done.returncode)  # it has said why
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -87,4 +90,5 @@ def compile_all(words: str) -> dict[str, dict[str, float]]:
 
 
 if __name__ == '__main__':
-    print(json.dumps(compile_all(sys.argv[1])))
+    with one_line_errors('experiments.benchmark.compile'):
+        print(json.dumps(compile_all(sys.argv[1])))

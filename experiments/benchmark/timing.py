@@ -55,6 +55,8 @@ def row(section: str, work: str, by: str, unit: str, values: Sequence[float], ou
 class Product:
     """The rate of a float32 product of two square matrices of WIDTH, compiled by XLA: the machine's limit."""
 
+    name = f'product of two float32 matrices of {WIDTH} x {WIDTH} (XLA)'
+
     def __init__(self):
         """Compiles and warms it."""
         self._inputs = jax.random.normal(jax.random.key(0), (2, WIDTH, WIDTH))
@@ -69,7 +71,3 @@ class Product:
             jax.block_until_ready(self._product(self._inputs))
             seconds.append(time.perf_counter() - begin)
         return 2 * WIDTH ** 3 / statistics.median(seconds)
-
-    name = f'product of two float32 matrices of {WIDTH} x {WIDTH} (XLA)'
-
-
