@@ -66,7 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for path in filter(None, (options.markdown, options.json)):
             if not pathlib.Path(path).parent.is_dir():
                 raise UserError(f'{path}: there is no such folder')
-        rows = list(measure(options))
+        rows = []
+        for row in measure(options):
+            rows.append(row)
+            if row.value is not None:  # what has been measured is not lost when the rest is interrupted
+                print(f'{row.work}; {row.by}: {number(row.value)} {row.unit}', file=sys.stderr)
         when = {'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'), **environment()}
         records = [row._asdict() | when for row in rows]
         if options.markdown:
