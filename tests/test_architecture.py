@@ -47,10 +47,10 @@ MAY_IMPORT = {
 FLAX = ('research.attention', 'research.cells', 'research.layers', 'research.models', 'research.build')
 NO_FLAX = ('research.attention.masks', 'research.attention.normalise', 'research.attention.positions',
            'research.layers.dropout')
-NO_JAX = ('research.memory', 'research.text', 'research.evaluation', 'research.shapes', 'research.errors', 'research.locked',
+NO_JAX = ('research.text', 'research.evaluation', 'research.shapes', 'research.errors', 'research.locked',
           'research.sealed', 'research.study.arms', 'research.study.records', 'research.study.statistics',
           'research.study.card', 'research.study.page', 'research.analysis.pictures', 'research.command_line',
-          'configs')
+          'research.memory', 'configs')
 READS_CONFIG = ('research.build',)
 
 
