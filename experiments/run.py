@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Sequence
 
 from experiments.forgetting import study as forgetting
-from research import compiling
+from research import compiling, memory
 from research.errors import UserError, one_line_errors
 from research.study import runner
 
@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with one_line_errors('experiments.run'):
         compiling.keep_programs()
+        memory.keep_freed()
         study = STUDIES[options.study]
         task = options.task or next(iter(study.configs))
         if task not in study.configs:

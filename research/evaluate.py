@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from research import build, compiling
+from research import build, compiling, memory
 from research.decoding.ensemble import ensemble
 from research.errors import UserError, one_line_errors
 from research.evaluation import accuracy, alignment, lengths, translation
@@ -170,6 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with one_line_errors('research.evaluate'):
         compiling.keep_programs()
+        memory.keep_freed()
         names = options.workdir.split(',')
         runs = load_all(names)
         run, folder = runs[0], pathlib.Path(names[0])

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research import build, command_line, compiling
+from research import build, command_line, compiling, memory
 from research.errors import DivergedError, UserError, one_line_errors
 from research.evaluate import Run, perplexity_of, references, right_answers
 from research.evaluation import accuracy, translation
@@ -637,6 +637,7 @@ def main() -> None:
     """The command line."""
     with one_line_errors('research.train'):
         compiling.keep_programs()
+        memory.keep_freed()
         config, workdir = command_line.config_and_workdir(__doc__)
         trainer = Trainer(config)
         outcome = trainer.run(workdir)

@@ -33,7 +33,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from research import build, compiling, evaluate
+from research import build, compiling, evaluate, memory
 from research.decoding import minimum_bayes_risk
 from research.errors import UserError, one_line_errors
 from research.evaluation import alignment
@@ -138,6 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     with one_line_errors('research.translate'):
         compiling.keep_programs()
+        memory.keep_freed()
         asked = request(options)
         picture = None
         if options.attention_picture is not None:

@@ -26,6 +26,7 @@ import rich.table
 from experiments.benchmark import compile as compiling
 from experiments.benchmark import data, decode, mixers, process, train
 from experiments.benchmark.timing import Row
+from research import memory
 from research.errors import UserError, at_least, nearest, one_line_errors
 from research.train import environment
 from research.training import workdir
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--json', metavar='FILE', help='where the numbers are written, one line a row')
     options = parser.parse_args(arguments)
     with one_line_errors('experiments.benchmark'):
+        memory.keep_freed()
         at_least(FEWEST_ROUNDS, **{'--rounds': options.rounds})
         at_least(1, **{'--steps': options.steps, '--lines': 1 if options.lines is None else options.lines})
         for path in filter(None, (options.markdown, options.json)):

@@ -14,7 +14,7 @@ from configs import benchmark as benchmark_config
 from experiments.benchmark import joeynmt
 from experiments.benchmark.process import Peer
 from experiments.benchmark.timing import OURS, Product, Row, Track, row, turns
-from research import build
+from research import build, compiling
 from research.shapes import Batch, Places
 from research.study.arms import override
 from research.text import batches
@@ -65,8 +65,9 @@ class Training:
             blank = loop.blank_batch(*self.plan.shapes[0])
             return build.begin(config, model, optimiser, rng, np.float32(build.rate(config)), blank)
         self._state = jax.jit(begin)(jax.random.key(build.seed(config)))
-        self._update = loop.Programs(build.train_step(config, model, optimiser), self._state, self.plan.shapes,
-                                     purpose='train', donate=True, progress=progress)
+        self._update = loop.Programs(compiling.compiled(
+            loop.lowering(build.train_step(config, model, optimiser), self._state, self.plan.shapes, donate=True),
+            lambda shape, done: progress(f'{done} of {len(self.plan.shapes)} programs are compiled')))
         self._waiting = 0.0
         self._stream = batches.stream(self.plan)
         self._batches = self._waited_for()

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from experiments.learning.tasks import RATES, SEEDS, TUNING_SEED, Case, cases
-from research import build, compiling
+from research import build, compiling, memory
 from research.errors import DivergedError, UserError, one_line_errors
 from research.study import arms, records
 from research.train import Trainer, environment
@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with one_line_errors('experiments.learning'):
         compiling.keep_programs()
+        memory.keep_freed()
         everything = [case if options.steps is None else rehearsal(case, options.steps) for case in cases()]
         chosen = [case for case in everything if _chosen(options.names, case.name, [one.name for one in everything])
                   and _chosen(options.tasks, case.task, [one.task for one in everything])]

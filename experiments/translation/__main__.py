@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from configs import multi30k, pydocs, tanaka
 from experiments.translation import picture
-from research import build, compiling, evaluate
+from research import build, compiling, evaluate, memory
 from research.errors import UserError, one_line_errors
 from research.evaluation import translation
 from research.study import arms, records
@@ -65,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with one_line_errors('experiments.translation'):
         compiling.keep_programs()
+        memory.keep_freed()
         results = pathlib.Path(options.results)
         if options.corpus is not None:
             corpus = CORPORA[options.corpus]
