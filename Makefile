@@ -4,7 +4,7 @@ WORKERS ?= 2
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 READY := .venv/installed-$(VERSION)
 
-.PHONY: demo test test-slow test-peers test-cost study learn translation cost catalogue check clean
+.PHONY: demo test test-slow test-peers test-cost study learn translation cost benchmark catalogue check clean
 
 demo: $(READY)
 	.venv/bin/python -m experiments.run forgetting --task pronunciation \
@@ -53,6 +53,18 @@ translation: $(READY)
 # Milliseconds and bytes of every mixer as sequences grow; the machine must do nothing else.
 cost: $(READY)
 	.venv/bin/python -m experiments.cost --markdown docs/cost.md
+
+# How fast, beside the peers of .peers and the machine's own limit? The machine must do nothing else.
+RUN ?= runs/benchmark/transformer
+SECTIONS = train decode mixers data compile
+benchmark: $(READY)
+	test -d $(RUN) || .venv/bin/python -m research.train --config=configs/benchmark.py:transformer --workdir=$(RUN)
+	for section in $(SECTIONS); do \
+		.venv/bin/python -m experiments.benchmark $$section --workdir $(RUN) --markdown runs/benchmark/$$section.md \
+			--json runs/benchmark/$$section.jsonl || exit; done
+	{ echo '# Benchmark'; for section in $(SECTIONS); do \
+		echo; sed 's/^#/##/' runs/benchmark/$$section.md; done; } > experiments/benchmark/README.md
+	cat $(SECTIONS:%=runs/benchmark/%.jsonl) > experiments/benchmark/results.jsonl
 
 check: $(READY)
 	.venv/bin/python -m ruff check

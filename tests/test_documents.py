@@ -26,7 +26,7 @@ QUICK = {  # the same command with a budget that a test has: what is tested is t
                   '--config.data.longest_test=20'],
 }
 MAKE = {'make demo', 'make test', 'make study', 'make test-slow', 'make check', 'make learn', 'make catalogue',
-        'make cost', 'make test-cost', 'make test-peers', 'make translation'}
+        'make cost', 'make test-cost', 'make test-peers', 'make translation', 'make benchmark'}
 
 
 def shell_commands():
