@@ -15,7 +15,8 @@ import sys
 answers = os.fdopen(os.dup(1), 'w')  # whatever else is written to standard output goes where errors go
 os.dup2(2, 1)
 
-from joeynmt import config, helpers, training  # noqa: E402
+from joeynmt import helpers, training  # noqa: E402
+from joeynmt.config import load_config  # noqa: E402
 
 
 def answer(said):
@@ -43,7 +44,7 @@ class Halting(training.TrainManager):
 
 def main(path, warm):
     """Trains until nothing more is asked."""
-    cfg = config.load_config(pathlib.Path(path))
+    cfg = load_config(pathlib.Path(path))
     helpers.make_model_dir(pathlib.Path(cfg['model_dir']), overwrite=True)
     Halting.warm = int(warm)
     training.TrainManager = Halting
