@@ -70,6 +70,9 @@ def get_config() -> ConfigDict:
                                            #   by commas; the table that vectors fill: encoder.embedding (recurrent),
                                            #   encoder.entrance.embedding (Transformer), those of decoder, or embedding
                                            #   (share_embeddings)
+    config.training.remat = 'none'         # what is made again for gradients and not kept: none, or layers: all that is
+                                           #   inside of a Transformer layer: less memory for a third more FLOPs,
+                                           #   on accelerators; the compiler of a CPU keeps it all the same
     config.training.chunk = 4096           # rows of [B x T, V] scores made at a time
     config.training.report_every = 50      # steps between lines of metrics
     config.training.evaluate_every = 500   # steps between measurements on dev

@@ -167,6 +167,7 @@ RULES = {
     'training.sampling_floor': ('at least 0 and at most 1', lambda value: 0 <= value <= 1),
     'training.ema': _SHARE,
     'training.average': _at_least(1),
+    'training.remat': _one_of(('none', 'layers')),
     'training.frozen': ('text', lambda value: isinstance(value, str)),
     'training.keep': _one_of(('accuracy', 'loss', 'bleu')),
     'training.patience': _at_least(0),
@@ -353,6 +354,9 @@ def _check_corpus(config: Config) -> None:
     if section.task != PARALLEL:
         return
     for kind in left_out(config):
+    if section.remat != 'none' and not {config.encoder.kind, config.decoder.kind} & {'transformer', 'sequence'}:
+        raise UserError(f'training.remat is {section.remat!r}, which is for Transformer layers, and both sides are '
+                        "recurrent: it must be 'none'")
         if kind not in corpus.KINDS:
             raise UserError(f'data.skip is {section.skip!r} and {kind!r} is no kind; it must be some of '
                             f'{", ".join(corpus.KINDS)}, joined by commas.{nearest(kind, corpus.KINDS)}')
@@ -656,24 +660,25 @@ def _ids(texts: Data, pairs: Sequence[corpus.Pair]) -> list[tuple]:
 
 def model(config: Config, source_size: int, target_size: int) -> contract.EncoderDecoder:
     """The model for vocabularies of the given sizes."""
-    dtype, part = jnp.dtype(config.dtype), config.decoder
+    dtype, part, remat = jnp.dtype(config.dtype), config.decoder, config.training.remat == 'layers'
     if part.kind == 'sequence':
         packs = part.mixer.name != 'cell' and attention.VARIANTS[part.mixer.name].packing
         return SequenceModel(target_size, part.features, part.hidden, part.layers,
                              functools.partial(_mixer, part, dtype=dtype), part.causal, part.norm, part.position,
                              part.maximum_length, part.tie_embeddings, packs, part.dropout, dtype,
-                             part.scale_embeddings, part.activation, part.epsilon)
+                             part.scale_embeddings, part.activation, part.epsilon, remat)
     reads = attention.VARIANTS[config.decoder.reader.name].reads
     shared = None
     if config.encoder.share_embeddings:
         width, scaled = ((part.embedding_features, True) if part.kind == 'recurrent' else
                          (part.features, part.scale_embeddings))
         shared = Embedding(target_size, width, dtype, scaled)
-    return SequenceToSequence(_encoder(config.encoder, source_size, dtype, shared),
-                              _decoder(config.decoder, target_size, reads, dtype, shared), reads, embedding=shared)
+    return SequenceToSequence(_encoder(config.encoder, source_size, dtype, shared, remat),
+                              _decoder(config.decoder, target_size, reads, dtype, shared, remat), reads,
+                              embedding=shared)
 
 
-def _encoder(part: Config, size: int, dtype: Any, shared: Embedding | None) -> Any:
+def _encoder(part: Config, size: int, dtype: Any, shared: Embedding | None, remat: bool) -> Any:
     if part.kind == 'recurrent':
         return recurrent.RecurrentEncoder(
             size, part.embedding_features, part.features, part.layers,
@@ -681,10 +686,10 @@ def _encoder(part: Config, size: int, dtype: Any, shared: Embedding | None) -> A
     return transformer.TransformerEncoder(
         size, part.features, part.hidden, part.layers, functools.partial(_mixer, part, dtype=dtype), part.norm,
         part.position, part.maximum_length, part.summary, part.dropout, dtype, shared, part.scale_embeddings,
-        part.activation, part.epsilon)
+        part.activation, part.epsilon, remat)
 
 
-def _decoder(part: Config, size: int, reads: str, dtype: Any, shared: Embedding | None) -> Any:
+def _decoder(part: Config, size: int, reads: str, dtype: Any, shared: Embedding | None, remat: bool) -> Any:
     reader = functools.partial(_reader, part, dtype=dtype)
     if part.kind == 'recurrent':
         return recurrent.RecurrentDecoder(
@@ -694,7 +699,7 @@ def _decoder(part: Config, size: int, reads: str, dtype: Any, shared: Embedding 
     return transformer.TransformerDecoder(
         size, part.features, part.hidden, part.layers, functools.partial(_mixer, part, dtype=dtype), reader, reads,
         part.norm, part.position, part.maximum_length, part.tie_embeddings, part.dropout, dtype, shared,
-        part.scale_embeddings, part.activation, part.epsilon, part.softmax_bias)
+        part.scale_embeddings, part.activation, part.epsilon, part.softmax_bias, remat)
 
 
 def _mixer(part: Config, causal: bool, layer: int = 0, dtype: Any = None) -> Any:
@@ -1005,7 +1010,7 @@ ADDED = (  # section ('' = none), kind or task of it (None = any), keys
     ('training', None, {
         'accumulate': 1, 'plateau_patience': 3, 'plateau_factor': 0.5, 'weight_decay': 0.0, 'r_drop': 0.0,
         'scheduled_sampling': 'none', 'sampling_steps': 2000, 'sampling_floor': 0.5, 'ema': 0.0, 'average': 1,
-        'frozen': '', 'keep': 'accuracy', 'patience': 0}),
+        'frozen': '', 'keep': 'accuracy', 'patience': 0, 'remat': 'none'}),
     ('decoding', None, {'penalise_by': 'wu', 'coverage_penalty': 0.0}),
     ('evaluation', None, {'tokenizer': '13a'}),
 )
