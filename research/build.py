@@ -232,6 +232,7 @@ LANGUAGE_MODEL_RULES = {
 }
 RECURRENT_RULES = {
     'cell': _one_of(tuple(cells.CELLS)),
+    'cell_path': _one_of(cells.PATHS),
     'layers': _at_least(1),
     'features': _at_least(1),
     'embedding_features': _at_least(1),
@@ -283,6 +284,7 @@ def validate(config: Config) -> None:
                             "encoder.kind 'nothing', decoder.kind 'sequence' and a task without one "
                             f'({", ".join(WITHOUT_SOURCE)}), all three or none')
     _check_training(config)
+    _check_cell_paths(config)
     _check_corpus(config)
     if config.data.task == LANGUAGE_MODEL and not decoder.causal:
         raise UserError('decoder.causal is False; a language model must have True: it would see the symbols that it is '
@@ -321,6 +323,20 @@ def validate(config: Config) -> None:
                             f'= decoder.features ({decoder.features})')
 
 
+def _check_cell_paths(config: Config) -> None:
+    for side in ('encoder', 'decoder'):
+        part = config[side]
+        if part.kind != 'recurrent' or part.cell_path == 'scan':
+            continue
+        cells.make(part.cell, part.features, config.dtype, part.cell_path)
+        if side == 'decoder' and (part.reads_with != 'current' or part.input_feeding):
+            raise UserError(f"decoder.cell_path is {part.cell_path!r}, and what is read enters the decoder's cell: it "
+                            "must be 'scan', or decoder.reads_with 'current' and decoder.input_feeding False")
+        if config.training.r_drop:
+            raise UserError(f'{side}.cell_path is {part.cell_path!r}, which cannot make the two passes of '
+                            f"training.r_drop = {config.training.r_drop} at once: it must be 'scan'")
+
+
 def _check_training(config: Config) -> None:
     section = config.training
     if section.steps % section.accumulate:
@@ -338,6 +354,9 @@ def _check_training(config: Config) -> None:
     if section.scheduled_sampling != 'none' and config.decoder.kind != 'recurrent':
         raise UserError(f'training.scheduled_sampling is {section.scheduled_sampling!r}, which is for recurrent '
                         f"decoders, and decoder.kind is {config.decoder.kind!r}: it must be 'none'")
+    if section.remat != 'none' and not {config.encoder.kind, config.decoder.kind} & {'transformer', 'sequence'}:
+        raise UserError(f'training.remat is {section.remat!r}, which is for Transformer layers, and both sides are '
+                        "recurrent: it must be 'none'")
     if config.decoder.kind == 'sequence':
         if config.batches.packing:
             raise UserError("batches.packing is True, which is for pairs, and decoder.kind is 'sequence': it must be "
@@ -354,9 +373,6 @@ def _check_corpus(config: Config) -> None:
     if section.task != PARALLEL:
         return
     for kind in left_out(config):
-    if section.remat != 'none' and not {config.encoder.kind, config.decoder.kind} & {'transformer', 'sequence'}:
-        raise UserError(f'training.remat is {section.remat!r}, which is for Transformer layers, and both sides are '
-                        "recurrent: it must be 'none'")
         if kind not in corpus.KINDS:
             raise UserError(f'data.skip is {section.skip!r} and {kind!r} is no kind; it must be some of '
                             f'{", ".join(corpus.KINDS)}, joined by commas.{nearest(kind, corpus.KINDS)}')
@@ -682,7 +698,8 @@ def _encoder(part: Config, size: int, dtype: Any, shared: Embedding | None, rema
     if part.kind == 'recurrent':
         return recurrent.RecurrentEncoder(
             size, part.embedding_features, part.features, part.layers,
-            functools.partial(cells.make, part.cell, dtype=dtype), part.bidirectional, part.dropout, dtype, shared)
+            functools.partial(cells.make, part.cell, dtype=dtype, path=part.cell_path), part.bidirectional,
+            part.dropout, dtype, shared)
     return transformer.TransformerEncoder(
         size, part.features, part.hidden, part.layers, functools.partial(_mixer, part, dtype=dtype), part.norm,
         part.position, part.maximum_length, part.summary, part.dropout, dtype, shared, part.scale_embeddings,
@@ -694,8 +711,8 @@ def _decoder(part: Config, size: int, reads: str, dtype: Any, shared: Embedding 
     if part.kind == 'recurrent':
         return recurrent.RecurrentDecoder(
             size, part.embedding_features, part.features, part.layers,
-            functools.partial(cells.make, part.cell, dtype=dtype), reader, part.reads_with, part.input_feeding,
-            part.start_state, part.tie_embeddings, part.dropout, dtype, shared)
+            functools.partial(cells.make, part.cell, dtype=dtype, path=part.cell_path), reader, part.reads_with,
+            part.input_feeding, part.start_state, part.tie_embeddings, part.dropout, dtype, shared)
     return transformer.TransformerDecoder(
         size, part.features, part.hidden, part.layers, functools.partial(_mixer, part, dtype=dtype), reader, reads,
         part.norm, part.position, part.maximum_length, part.tie_embeddings, part.dropout, dtype, shared,
@@ -1001,7 +1018,8 @@ ADDED = (  # section ('' = none), kind or task of it (None = any), keys
         'source_vectors': '',
         'target_vectors': '', 'lowercase_vectors': False, 'prepared': ''}),
     ('batches', None, {'packing': False}),
-    ('encoder', 'recurrent', {'share_embeddings': False}),
+    ('encoder', 'recurrent', {'share_embeddings': False, 'cell_path': 'scan'}),
+    ('decoder', 'recurrent', {'cell_path': 'scan'}),
     ('encoder', 'transformer', {'share_embeddings': False, 'scale_embeddings': True, 'activation': 'relu',
                                 'epsilon': 1e-6}),
     ('decoder', 'transformer', {'scale_embeddings': True, 'activation': 'relu', 'epsilon': 1e-6,
