@@ -70,6 +70,9 @@ def get_config() -> ConfigDict:
                                            #   by commas; the table that vectors fill: encoder.embedding (recurrent),
                                            #   encoder.entrance.embedding (Transformer), those of decoder, or embedding
                                            #   (share_embeddings)
+    config.training.remat = 'none'         # what is made again for gradients and not kept: none, or layers: all that is
+                                           #   inside of a Transformer layer: less memory for a third more FLOPs,
+                                           #   on accelerators; the compiler of a CPU keeps it all the same
     config.training.chunk = 512            # rows of [B x T, V] scores made at a time
     config.training.report_every = 50      # steps between lines of metrics
     config.training.evaluate_every = 500   # steps between measurements on dev
@@ -101,6 +104,7 @@ def recurrent_encoder() -> ConfigDict:
         'kind': 'recurrent',
         'cell': 'gru_reset_before',   # or gru_reset_after, plain, lstm, layer_norm_lstm, slstm, mlstm, minimal_gru,
                                       #   minimal_lstm, rg_lru, lru, sru, qrnn
+        'cell_path': 'scan',          # over all positions: scan, or cudnn: lstm in float32 on an NVIDIA GPU
         'layers': 1,
         'features': 128,              # width of an annotation; each direction has half of it when there are two
         'embedding_features': 128,    # width of the source embeddings
@@ -115,6 +119,7 @@ def recurrent_decoder(reader: str = 'additive') -> ConfigDict:
     return ConfigDict({
         'kind': 'recurrent',
         'cell': 'gru_reset_before',
+        'cell_path': 'scan',          # as in the encoder; cudnn where reads_with is current, without input_feeding
         'layers': 1,
         'features': 128,              # width of the cells and of the hidden vector that is scored
         'embedding_features': 128,    # width of the target embeddings

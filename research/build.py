@@ -167,6 +167,7 @@ RULES = {
     'training.sampling_floor': ('at least 0 and at most 1', lambda value: 0 <= value <= 1),
     'training.ema': _SHARE,
     'training.average': _at_least(1),
+    'training.remat': _one_of(('none', 'layers')),
     'training.frozen': ('text', lambda value: isinstance(value, str)),
     'training.keep': _one_of(('accuracy', 'loss', 'bleu')),
     'training.patience': _at_least(0),
@@ -231,6 +232,7 @@ LANGUAGE_MODEL_RULES = {
 }
 RECURRENT_RULES = {
     'cell': _one_of(tuple(cells.CELLS)),
+    'cell_path': _one_of(cells.PATHS),
     'layers': _at_least(1),
     'features': _at_least(1),
     'embedding_features': _at_least(1),
@@ -282,6 +284,7 @@ def validate(config: Config) -> None:
                             "encoder.kind 'nothing', decoder.kind 'sequence' and a task without one "
                             f'({", ".join(WITHOUT_SOURCE)}), all three or none')
     _check_training(config)
+    _check_cell_paths(config)
     _check_corpus(config)
     if config.data.task == LANGUAGE_MODEL and not decoder.causal:
         raise UserError('decoder.causal is False; a language model must have True: it would see the symbols that it is '
@@ -320,6 +323,20 @@ def validate(config: Config) -> None:
                             f'= decoder.features ({decoder.features})')
 
 
+def _check_cell_paths(config: Config) -> None:
+    for side in ('encoder', 'decoder'):
+        part = config[side]
+        if part.kind != 'recurrent' or part.cell_path == 'scan':
+            continue
+        cells.make(part.cell, part.features, config.dtype, part.cell_path)
+        if side == 'decoder' and (part.reads_with != 'current' or part.input_feeding):
+            raise UserError(f"decoder.cell_path is {part.cell_path!r}, and what is read enters the decoder's cell: it "
+                            "must be 'scan', or decoder.reads_with 'current' and decoder.input_feeding False")
+        if config.training.r_drop:
+            raise UserError(f'{side}.cell_path is {part.cell_path!r}, which cannot make the two passes of '
+                            f"training.r_drop = {config.training.r_drop} at once: it must be 'scan'")
+
+
 def _check_training(config: Config) -> None:
     section = config.training
     if section.steps % section.accumulate:
@@ -337,6 +354,9 @@ def _check_training(config: Config) -> None:
     if section.scheduled_sampling != 'none' and config.decoder.kind != 'recurrent':
         raise UserError(f'training.scheduled_sampling is {section.scheduled_sampling!r}, which is for recurrent '
                         f"decoders, and decoder.kind is {config.decoder.kind!r}: it must be 'none'")
+    if section.remat != 'none' and not {config.encoder.kind, config.decoder.kind} & {'transformer', 'sequence'}:
+        raise UserError(f'training.remat is {section.remat!r}, which is for Transformer layers, and both sides are '
+                        "recurrent: it must be 'none'")
     if config.decoder.kind == 'sequence':
         if config.batches.packing:
             raise UserError("batches.packing is True, which is for pairs, and decoder.kind is 'sequence': it must be "
@@ -656,45 +676,47 @@ def _ids(texts: Data, pairs: Sequence[corpus.Pair]) -> list[tuple]:
 
 def model(config: Config, source_size: int, target_size: int) -> contract.EncoderDecoder:
     """The model for vocabularies of the given sizes."""
-    dtype, part = jnp.dtype(config.dtype), config.decoder
+    dtype, part, remat = jnp.dtype(config.dtype), config.decoder, config.training.remat == 'layers'
     if part.kind == 'sequence':
         packs = part.mixer.name != 'cell' and attention.VARIANTS[part.mixer.name].packing
         return SequenceModel(target_size, part.features, part.hidden, part.layers,
                              functools.partial(_mixer, part, dtype=dtype), part.causal, part.norm, part.position,
                              part.maximum_length, part.tie_embeddings, packs, part.dropout, dtype,
-                             part.scale_embeddings, part.activation, part.epsilon)
+                             part.scale_embeddings, part.activation, part.epsilon, remat)
     reads = attention.VARIANTS[config.decoder.reader.name].reads
     shared = None
     if config.encoder.share_embeddings:
         width, scaled = ((part.embedding_features, True) if part.kind == 'recurrent' else
                          (part.features, part.scale_embeddings))
         shared = Embedding(target_size, width, dtype, scaled)
-    return SequenceToSequence(_encoder(config.encoder, source_size, dtype, shared),
-                              _decoder(config.decoder, target_size, reads, dtype, shared), reads, embedding=shared)
+    return SequenceToSequence(_encoder(config.encoder, source_size, dtype, shared, remat),
+                              _decoder(config.decoder, target_size, reads, dtype, shared, remat), reads,
+                              embedding=shared)
 
 
-def _encoder(part: Config, size: int, dtype: Any, shared: Embedding | None) -> Any:
+def _encoder(part: Config, size: int, dtype: Any, shared: Embedding | None, remat: bool) -> Any:
     if part.kind == 'recurrent':
         return recurrent.RecurrentEncoder(
             size, part.embedding_features, part.features, part.layers,
-            functools.partial(cells.make, part.cell, dtype=dtype), part.bidirectional, part.dropout, dtype, shared)
+            functools.partial(cells.make, part.cell, dtype=dtype, path=part.cell_path), part.bidirectional,
+            part.dropout, dtype, shared)
     return transformer.TransformerEncoder(
         size, part.features, part.hidden, part.layers, functools.partial(_mixer, part, dtype=dtype), part.norm,
         part.position, part.maximum_length, part.summary, part.dropout, dtype, shared, part.scale_embeddings,
-        part.activation, part.epsilon)
+        part.activation, part.epsilon, remat)
 
 
-def _decoder(part: Config, size: int, reads: str, dtype: Any, shared: Embedding | None) -> Any:
+def _decoder(part: Config, size: int, reads: str, dtype: Any, shared: Embedding | None, remat: bool) -> Any:
     reader = functools.partial(_reader, part, dtype=dtype)
     if part.kind == 'recurrent':
         return recurrent.RecurrentDecoder(
             size, part.embedding_features, part.features, part.layers,
-            functools.partial(cells.make, part.cell, dtype=dtype), reader, part.reads_with, part.input_feeding,
-            part.start_state, part.tie_embeddings, part.dropout, dtype, shared)
+            functools.partial(cells.make, part.cell, dtype=dtype, path=part.cell_path), reader, part.reads_with,
+            part.input_feeding, part.start_state, part.tie_embeddings, part.dropout, dtype, shared)
     return transformer.TransformerDecoder(
         size, part.features, part.hidden, part.layers, functools.partial(_mixer, part, dtype=dtype), reader, reads,
         part.norm, part.position, part.maximum_length, part.tie_embeddings, part.dropout, dtype, shared,
-        part.scale_embeddings, part.activation, part.epsilon, part.softmax_bias)
+        part.scale_embeddings, part.activation, part.epsilon, part.softmax_bias, remat)
 
 
 def _mixer(part: Config, causal: bool, layer: int = 0, dtype: Any = None) -> Any:
@@ -996,7 +1018,8 @@ ADDED = (  # section ('' = none), kind or task of it (None = any), keys
         'source_vectors': '',
         'target_vectors': '', 'lowercase_vectors': False, 'prepared': ''}),
     ('batches', None, {'packing': False}),
-    ('encoder', 'recurrent', {'share_embeddings': False}),
+    ('encoder', 'recurrent', {'share_embeddings': False, 'cell_path': 'scan'}),
+    ('decoder', 'recurrent', {'cell_path': 'scan'}),
     ('encoder', 'transformer', {'share_embeddings': False, 'scale_embeddings': True, 'activation': 'relu',
                                 'epsilon': 1e-6}),
     ('decoder', 'transformer', {'scale_embeddings': True, 'activation': 'relu', 'epsilon': 1e-6,
@@ -1005,7 +1028,7 @@ ADDED = (  # section ('' = none), kind or task of it (None = any), keys
     ('training', None, {
         'accumulate': 1, 'plateau_patience': 3, 'plateau_factor': 0.5, 'weight_decay': 0.0, 'r_drop': 0.0,
         'scheduled_sampling': 'none', 'sampling_steps': 2000, 'sampling_floor': 0.5, 'ema': 0.0, 'average': 1,
-        'frozen': '', 'keep': 'accuracy', 'patience': 0}),
+        'frozen': '', 'keep': 'accuracy', 'patience': 0, 'remat': 'none'}),
     ('decoding', None, {'penalise_by': 'wu', 'coverage_penalty': 0.0}),
     ('evaluation', None, {'tokenizer': '13a'}),
 )

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from research.attention import cache, masks, normalisers, schemes
+from research.attention import cache, chunked, masks, normalisers, schemes
 from research.attention.contract import Attention, Carry, Memory, Read
 from research.attention.masks import readable
 from research.attention.normalise import softmax
@@ -20,7 +20,6 @@ from research.shapes import Array, Places
 PATHS = ('explicit', 'xla', 'cudnn', 'chunked')
 QUERY_KEY_NORMS = ('none', 'rms', 'layer', 'unit')
 GATES = ('none', 'head', 'element')
-CHUNK = 128  # keys that path 'chunked' reads at a time
 
 
 def attend(query: Array, keys: Array, values: Array, *, mask: Array, bias: Array | None = None, scale: float,
@@ -34,8 +33,8 @@ def attend(query: Array, keys: Array, values: Array, *, mask: Array, bias: Array
 
     The softmax is taken over what the mask allows, in float32 or better; a query that may read nothing gets zeros, with
     zero gradients. `explicit` makes the weights. `xla` and `cudnn` are those of `jax.nn.dot_product_attention`, which
-    keeps them to itself. `chunked` takes CHUNK keys at a time and keeps a running maximum, sum and context, so that
-    memory grows with T, not with T x S; what it needs for gradients it makes again.
+    keeps them to itself. `chunked` takes some keys at a time, so that memory grows with T, not with T x S; what it
+    needs for gradients it makes again (attention/chunked.py).
 
     Args:
       query: [B, T, N, H].
@@ -57,8 +56,8 @@ def attend(query: Array, keys: Array, values: Array, *, mask: Array, bias: Array
       UserError: the path is unknown or cannot do what is asked; N is not a multiple of K.
 
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1, equation 1; K < N: Ainslie et al. 2023,
-    arXiv:2305.13245, section 2.2; chunked: Rabe and Staats 2021, arXiv:2112.05682, section 2; softcap: Gemma 2,
-    arXiv:2408.00118, section 2. Differs: the empty row (a softmax over nothing is not defined there).
+    arXiv:2305.13245, section 2.2; softcap: Gemma 2, arXiv:2408.00118, section 2. Differs: the empty row (a softmax over
+    nothing is not defined there).
     """
     N, K, T = query.shape[2], keys.shape[2], query.shape[1]
     if N % K:
@@ -72,7 +71,7 @@ def attend(query: Array, keys: Array, values: Array, *, mask: Array, bias: Array
         weights = normalise(_capped(logits if bias is None else logits + bias, softcap), mask[:, None])
         return jnp.einsum('bnts,bsnh->btnh', weights.astype(values.dtype), values), weights
     if path == 'chunked':
-        return _chunked(query, keys, values, mask, bias, scale, softcap, sink), None
+        return chunked.attend(query, keys, values, mask, bias, sink, scale, softcap), None
     if path not in PATHS:
         raise UserError(f"attention has no path {path!r}. It has: {', '.join(PATHS)}")
     _check_library(path, query, keys, values, softcap)
@@ -125,48 +124,6 @@ def _check_library(path, query, keys, values, softcap):
                 or query.shape[-1] % 8 or query.shape[-1] > 256):  # before Hopper 128, which the library says itself
             raise UserError(f"path 'cudnn' computes in bfloat16 or float16, with heads of a multiple of 8 and at most "
                             f"256, not in {query.dtype} with {query.shape[-1]}")
-
-
-def _chunked(query, keys, values, mask, bias, scale, softcap, sink):
-    """Online softmax over chunks of keys."""
-    B, T, N, H = query.shape
-    S, K = keys.shape[1:3]
-    dtype = jnp.promote_types(jnp.result_type(query, keys), jnp.float32)
-    lowest, chunks = jnp.finfo(dtype).min, -(-S // CHUNK)
-    query = query.reshape(B, T, K, N // K, H)
-
-    def split(array, axis):  # [.., S, ..] -> [chunks, .., CHUNK, ..]
-        widths = [(0, 0)] * array.ndim
-        widths[axis] = (0, chunks * CHUNK - S)
-        array = jnp.pad(array, widths)
-        return jnp.moveaxis(array.reshape(*array.shape[:axis], chunks, CHUNK, *array.shape[axis + 1:]), axis, 0)
-    parts = (split(keys, 1), split(values, 1), split(mask, 2),
-             None if bias is None else split(jnp.broadcast_to(bias, (*bias.shape[:-1], S)), 3))
-
-    def one(state, part):
-        highest, total, context = state
-        keys, values, mask, bias = part
-        logits = scale * jnp.einsum('btkgh,bskh->bkgts', query, keys, preferred_element_type=dtype)
-        if bias is not None:
-            logits = logits + jnp.broadcast_to(bias, (bias.shape[0], N, *bias.shape[2:])).reshape(
-                bias.shape[0], K, N // K, *bias.shape[2:])
-        mask = mask[:, None, None]
-        logits = jnp.where(mask, _capped(logits, softcap), lowest)
-        # The result does not depend on what is subtracted, so no gradient goes through it.
-        higher = jax.lax.stop_gradient(jnp.maximum(highest, jnp.max(logits, axis=-1)))
-        exponentials = jnp.where(mask, jnp.exp(logits - higher[..., None]), 0.0)
-        kept = jnp.exp(highest - higher)
-        read = jnp.einsum('bkgts,bskh->bkgth', exponentials.astype(values.dtype), values, preferred_element_type=dtype)
-        return (higher, total * kept + jnp.sum(exponentials, axis=-1), context * kept[..., None] + read), None
-
-    first = jnp.full((B, K, N // K, T), lowest, dtype), jnp.zeros((B, K, N // K, T), dtype)
-    if sink is not None:
-        logit = jnp.broadcast_to(sink.astype(dtype).reshape(1, K, N // K, 1), first[0].shape)
-        first = jax.lax.stop_gradient(logit), jnp.exp(logit - jax.lax.stop_gradient(logit))
-    start = (*first, jnp.zeros((B, K, N // K, T, values.shape[-1]), dtype))
-    (_, total, context), _ = jax.lax.scan(jax.checkpoint(one), start, parts)
-    context = context / jnp.where(total > 0, total, 1.0)[..., None]
-    return jnp.moveaxis(context.reshape(B, N, T, values.shape[-1]), 1, 2).astype(values.dtype)
 
 
 class Blocks:

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from research.cells import cudnn
 from research.cells.contract import Cell, CellState, bias_for_each_gate, orthogonal_for_each_gate
 from research.shapes import Array
 
@@ -39,6 +40,8 @@ class Lstm(Cell):
     architectures.
     """
 
+    path: str = 'scan'  # over all positions: one of registry.PATHS
+
     gates = 4
     states = ('output', 'cell')
     biases = (0.0, 1.0, 0.0, 0.0)
@@ -47,6 +50,16 @@ class Lstm(Cell):
     def arrays(self) -> tuple[Array, ...]:
         """The recurrent kernel [H, 4H]."""
         return (self.param('kernel', orthogonal_for_each_gate, (self.features, 4 * self.features)),)
+
+    def over(self, inputs: Array, mask: Array, state: CellState, reverse: bool = False) -> tuple[Array, CellState]:
+        """As the contract says; on path 'cudnn' the real positions of a row must stand first."""
+        if self.path == 'scan':
+            return super().over(inputs, mask, state, reverse)
+        cudnn.check(jnp.result_type(inputs, state[0]))
+        if self.is_initializing():
+            return super().over(inputs, mask, state, reverse)  # makes the parameters
+        projection = self.projection.variables['params']
+        return cudnn.over(inputs, mask, state, projection['kernel'], projection['bias'], self.recurrent[0], reverse)
 
 
 def layer_norm_lstm(state: CellState, projected: Array, kernel: Array, scales: Array, biases: Array,

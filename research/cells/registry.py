@@ -52,19 +52,31 @@ CELLS = {entry.name: entry for entry in (
 )}
 
 
-def make(name: str, features: int, dtype: Any = None) -> Cell:
+PATHS = ('scan', 'cudnn')  # over all positions: a loop, or one call of NVIDIA's library
+
+
+def make(name: str, features: int, dtype: Any = None, path: str = 'scan') -> Cell:
     """Makes the cell of that name.
 
     Args:
       name: a key of CELLS.
       features: H, the width of its output.
       dtype: of projections and outputs; None means the type that inputs and parameters promote to.
+      path: how it reads all positions, one of PATHS; 'cudnn' is for 'lstm' in float32 alone.
 
     Raises:
-      UserError: there is no such cell, or its width is not a positive integer.
+      UserError: there is no such cell, its width is not a positive integer, or it has no such path.
     """
     if name not in CELLS:
         raise UserError(f'Unknown cell {name!r}.{nearest(name, CELLS)} Known: {", ".join(CELLS)}')
     if not isinstance(features, int) or isinstance(features, bool) or features < 1:
         raise UserError(f'Cell {name!r}: features is {features!r}; it must be a positive integer')
-    return CELLS[name].cell(features, dtype)
+    if path == 'scan':
+        return CELLS[name].cell(features, dtype)
+    if path not in PATHS:
+        raise UserError(f'cell_path is {path!r}; it must be one of {", ".join(PATHS)}.{nearest(path, PATHS)}')
+    if name != 'lstm':
+        raise UserError(f"cell_path is {path!r}, which is for cell 'lstm', not {name!r}: it must be 'scan'")
+    if dtype not in (None, 'float32'):
+        raise UserError(f"cell_path is {path!r}, which computes in float32, and dtype is '{dtype}': it must be 'scan'")
+    return Lstm(features, dtype, path)

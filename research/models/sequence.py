@@ -18,7 +18,7 @@ from research.layers.dropout import split
 from research.layers.embedding import Projection
 from research.layers.norm import LayerNorm
 from research.models.contract import Decoded, EncoderDecoder
-from research.models.transformer import Entrance, TransformerLayer
+from research.models.transformer import Entrance, TransformerLayer, layer_of
 from research.shapes import Array, Places
 
 
@@ -93,6 +93,7 @@ class SequenceModel(EncoderDecoder):
       scale_embeddings: whether they are multiplied by sqrt(D).
       activation: of the feed-forward networks, one of layers.feed_forward.ACTIVATIONS.
       epsilon: added to the variance in each layer norm.
+      remat: as in TransformerEncoder.
     """
 
     vocabulary: int
@@ -111,6 +112,7 @@ class SequenceModel(EncoderDecoder):
     scale_embeddings: bool = True
     activation: str = 'relu'
     epsilon: float = 1e-6
+    remat: bool = False
 
     def setup(self):
         self.entrance = Entrance(self.vocabulary, self.features, self.position, self.maximum_length, self.dropout,
@@ -121,8 +123,9 @@ class SequenceModel(EncoderDecoder):
 
     @nn.nowrap
     def _layer(self, layer: int) -> TransformerLayer:
-        return TransformerLayer(self.features, self.hidden, functools.partial(self.mixer, self.causal, layer), None,
-                                self.norm, self.dropout, self.dtype, self.activation, self.epsilon)
+        mixer = functools.partial(self.mixer, self.causal, layer)
+        return layer_of(self.remat)(self.features, self.hidden, mixer, None, self.norm, self.dropout, self.dtype,
+                                    self.activation, self.epsilon)
 
     @nn.nowrap
     def packs(self) -> bool:

@@ -179,6 +179,14 @@ class TransformerLayer(nn.Module):
                 + queries * FeedForward(self.features, self.hidden, activation=self.activation).flops())
 
 
+def layer_of(remat: bool) -> type[TransformerLayer]:
+    """A TransformerLayer, or one with the same parameters that keeps its inputs alone for gradients.
+
+    Source: Chen et al. 2016, arXiv:1604.06174 (sublinear memory). Differs: a segment is a layer.
+    """
+    return nn.remat(TransformerLayer) if remat else TransformerLayer
+
+
 class TransformerEncoder(nn.Module):
     """Layers of [mixer, feed-forward] over the source, every position reading every other.
 
@@ -202,6 +210,7 @@ class TransformerEncoder(nn.Module):
       scale_embeddings: whether they are multiplied by sqrt(D).
       activation: of the feed-forward networks, one of layers.feed_forward.ACTIVATIONS.
       epsilon: added to the variance in each layer norm.
+      remat: whether what is inside of a layer is made again for gradients, and not kept.
     """
 
     vocabulary: int
@@ -219,6 +228,7 @@ class TransformerEncoder(nn.Module):
     scale_embeddings: bool = True
     activation: str = 'relu'
     epsilon: float = 1e-6
+    remat: bool = False
 
     packs: ClassVar[bool] = True
 
@@ -231,8 +241,8 @@ class TransformerEncoder(nn.Module):
     @nn.nowrap
     def _layer(self, layer: int) -> TransformerLayer:
         mixer = functools.partial(self.mixer, False, layer)
-        return TransformerLayer(self.features, self.hidden, mixer, None, self.norm, self.dropout, self.dtype,
-                                self.activation, self.epsilon)
+        return layer_of(self.remat)(self.features, self.hidden, mixer, None, self.norm, self.dropout, self.dtype,
+                                    self.activation, self.epsilon)
 
     def __call__(self, source: Array, places: Places, rng: Array | None = None) -> Encoded:
         """Source int32 [B, S] -> annotations [B, S, D] and the summary."""
@@ -320,6 +330,7 @@ class TransformerDecoder(nn.Module):
       activation: of the feed-forward networks, one of layers.feed_forward.ACTIVATIONS.
       epsilon: added to the variance in each layer norm.
       softmax_bias: whether a learned number is added to the score of each symbol.
+      remat: as in TransformerEncoder.
     """
 
     vocabulary: int
@@ -340,6 +351,7 @@ class TransformerDecoder(nn.Module):
     activation: str = 'relu'
     epsilon: float = 1e-6
     softmax_bias: bool = False
+    remat: bool = False
 
     packs: ClassVar[bool] = True
 
@@ -356,8 +368,8 @@ class TransformerDecoder(nn.Module):
     def _layer(self, layer: int) -> TransformerLayer:
         mixer = functools.partial(self.mixer, True, layer)
         reader = None if self.reads == 'nothing' else functools.partial(self.reader, layer)
-        return TransformerLayer(self.features, self.hidden, mixer, reader, self.norm, self.dropout, self.dtype,
-                                self.activation, self.epsilon)
+        return layer_of(self.remat)(self.features, self.hidden, mixer, reader, self.norm, self.dropout, self.dtype,
+                                    self.activation, self.epsilon)
 
     def remember(self, encoded: Encoded, source: Array, places: Places, rng: Array | None = None) -> TransformerMemory:
         """What this decoder keeps of an encoded source; `source` and `places` are what its readers may read."""

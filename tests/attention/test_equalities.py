@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from research.attention import registry
+from research.attention import chunked, registry
+from research.attention.chunked import CHUNK
 from research.attention.masks import readable
-from research.attention.multi_head import CHUNK, attend
+from research.attention.multi_head import attend
 from research.attention.normalise import softmax_with_sink
 from research.errors import UserError
 from research.shapes import Places
@@ -337,6 +338,23 @@ def test_a_source_of_no_position_is_read_as_zero(path):
     nothing, mask = np.zeros((B, 0, N, H), np.float32), np.zeros((B, T, 0), bool)
     context, _ = attend(normal(B, T, N, H), nothing, nothing, mask=mask, scale=1.0, path=path)
     np.testing.assert_array_equal(context, np.zeros((B, T, N, H)))
+
+
+@pytest.mark.parametrize('asked', [CHUNKED[0], CHUNKED[2], CHUNKED[4]._replace(bias=(1, N)), Asked()], ids=str)
+def test_chunks_of_queries_are_all_of_them_forward_and_backward(asked, monkeypatch):
+    """3 queries, at most 2 at a time: of two blocks the second is filled."""
+    monkeypatch.setattr(chunked, 'QUERIES', 2)
+    agree('chunked', asked, 'float64', TOLERANCES['float64'])
+
+
+def test_one_row_of_biases_for_all_queries_gets_the_gradient_of_each(monkeypatch):
+    monkeypatch.setattr(chunked, 'QUERIES', 2)
+    query, keys, mask = normal(B, T, N, H), normal(B, S, N, H, seed=1), some_may_be_read(S)
+    bias, direction = normal(1, N, 1, S, seed=2), normal(B, T, N, H, seed=3)
+
+    def total(bias, path):
+        return jnp.sum(direction * attend(query, keys, keys, mask=mask, bias=bias, scale=0.3, path=path)[0])
+    np.testing.assert_allclose(jax.grad(total)(bias, 'chunked'), jax.grad(total)(bias, 'explicit'), atol=1e-6)
 
 
 def test_chunks_of_keys_do_not_make_the_weights_of_all():
