@@ -10,10 +10,10 @@ from research.study.runner import Arm, Expectation, NotMeasuredError, Profile, S
 READER = ('decoder.reader',)
 TRANSFORMER = tuple(f'{side}.{key}' for side, keys in {  # everything that a side is made of, its dropout not among it
     'encoder': 'kind layers features hidden mixer short_convolution norm activation epsilon position maximum_length '
-               'summary scale_embeddings cell embedding_features bidirectional',
+               'summary scale_embeddings cell cell_path embedding_features bidirectional',
     'decoder': 'kind layers features hidden mixer short_convolution reader norm activation epsilon position '
-               'maximum_length scale_embeddings softmax_bias cell embedding_features reads_with input_feeding '
-               'start_state',
+               'maximum_length scale_embeddings softmax_bias cell cell_path embedding_features reads_with '
+               'input_feeding start_state',
 }.items() for key in keys.split())
 ARMS = (
     Arm('none', 'starts from the vector and reads nothing', 'none', READER, control=True),
