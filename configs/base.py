@@ -86,6 +86,8 @@ def get_config() -> ConfigDict:
     config.decoding.length_penalty = 0.6   # alpha; 0 = none
     config.decoding.penalise_by = 'wu'     # scores are divided by ((5 + n) / 6)^alpha (wu) or n^alpha (power)
     config.decoding.coverage_penalty = 0.0  # beta of Wu et al. 2016, equation 14; 0 = none; needs attention weights
+    config.decoding.patience = 0.0         # a sentence is over when so many times W hypotheses have ended; 0 = only
+                                           #   when it cannot improve
     config.decoding.maximum_ratio = 2.0    # an output may have this many symbols for each source symbol
     config.decoding.maximum_extra = 10     #   and this many more; both sides count their end symbol
     config.decoding.tokens = 4096          # source positions decoded at a time, padding and beams counted

@@ -91,6 +91,7 @@ class Decoding(NamedTuple):
     maximum_ratio: float
     maximum_extra: int
     tokens: int
+    patience: float = 0.0
     longest_source: int | None = None  # positions that the encoder has a vector for; None = any number
     longest_target: int | None = None  # the same of the decoder
 
@@ -104,7 +105,8 @@ class Decoding(NamedTuple):
         if self.beams == 1:
             return 'greedy'
         coverage = f', coverage penalty {self.coverage_penalty:g}' if self.coverage_penalty else ''
-        return f'beam {self.beams}, length penalty {self.length_penalty:g} ({self.penalise_by}){coverage}'
+        patience = f', patience {self.patience:g}' if self.patience else ''
+        return f'beam {self.beams}, length penalty {self.length_penalty:g} ({self.penalise_by}){coverage}{patience}'
 
 
 class Pretrained(NamedTuple):
@@ -180,6 +182,7 @@ RULES = {
     'decoding.length_penalty': _at_least(0),
     'decoding.penalise_by': _one_of(tuple(LENGTH_PENALTIES)),
     'decoding.coverage_penalty': _at_least(0),
+    'decoding.patience': _at_least(0),
     'decoding.maximum_ratio': _at_least(0),
     'decoding.maximum_extra': _at_least(1),
     'decoding.tokens': _at_least(1),
@@ -926,7 +929,7 @@ def decoding(config: Config) -> Decoding:
     longest = (part.maximum_length if part.kind in ('transformer', 'sequence') and part.position == 'learned' else None
                for part in (config.encoder, config.decoder))
     return Decoding(section.beams, section.length_penalty, section.penalise_by, section.coverage_penalty,
-                    section.maximum_ratio, section.maximum_extra, section.tokens, *longest)
+                    section.maximum_ratio, section.maximum_extra, section.tokens, section.patience, *longest)
 
 
 def tokenizer(config: Config) -> str | None:
@@ -1029,7 +1032,7 @@ ADDED = (  # section ('' = none), kind or task of it (None = any), keys
         'accumulate': 1, 'plateau_patience': 3, 'plateau_factor': 0.5, 'weight_decay': 0.0, 'r_drop': 0.0,
         'scheduled_sampling': 'none', 'sampling_steps': 2000, 'sampling_floor': 0.5, 'ema': 0.0, 'average': 1,
         'frozen': '', 'keep': 'accuracy', 'patience': 0, 'remat': 'none'}),
-    ('decoding', None, {'penalise_by': 'wu', 'coverage_penalty': 0.0}),
+    ('decoding', None, {'penalise_by': 'wu', 'coverage_penalty': 0.0, 'patience': 0.0}),
     ('evaluation', None, {'tokenizer': '13a'}),
 )
 

@@ -167,6 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--length_penalty', type=_numbers,
                         help='of the search (default: the config of the run); several, joined by commas, only on dev')
     parser.add_argument('--coverage_penalty', type=float, help='of the search (default: the config of the run)')
+    parser.add_argument('--patience', type=float, help='of the search (default: the config of the run)')
     options = parser.parse_args(arguments)
     with one_line_errors('research.evaluate'):
         compiling.keep_programs()
@@ -193,7 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise UserError(f'--length_penalty has {len(penalties)} values; they are compared on dev, and the best is '
                             'then given alone for test')
         decodings = [searching(runs, beams=options.beams, length_penalty=penalty,
-                               coverage_penalty=options.coverage_penalty) for penalty in penalties]
+                               coverage_penalty=options.coverage_penalty, patience=options.patience)
+                     for penalty in penalties]
         remark_unknown(options.split, run.source, [pair.source for pair in pairs])
         averaged = ', '.join(dict.fromkeys(one.averaged for one in runs if one.averaged))
         more = [f'ensemble of {len(runs)} runs'] * (len(runs) > 1) + [averaged] * bool(averaged)
@@ -248,7 +250,7 @@ def searching(runs: Sequence[Run], **options: float | None) -> build.Decoding:
     Lengths are those that every run has positions for.
 
     Raises:
-      UserError: a number is too small, or a penalty is given and nothing is ranked by it.
+      UserError: a number is too small, or something is given that greedy search has no use for.
     """
     for name, value in options.items():
         low = 1 if name == 'beams' else 0
@@ -257,8 +259,8 @@ def searching(runs: Sequence[Run], **options: float | None) -> build.Decoding:
     decoding, *others = (build.decoding(run.config) for run in runs)
     decoding = decoding._replace(**{name: value for name, value in options.items() if value is not None})
     for name, value in options.items():
-        if name.endswith('penalty') and value is not None and decoding.beams == 1:
-            raise UserError(f'--{name} is {value:g}, and greedy search ranks nothing by it: give --beams of 2 or more, '
+        if name != 'beams' and value is not None and decoding.beams == 1:
+            raise UserError(f'--{name} is {value:g}, and greedy search does nothing by it: give --beams of 2 or more, '
                             'too')
     for name in ('longest_source', 'longest_target'):
         known = [longest for one in (decoding, *others) if (longest := getattr(one, name)) is not None]
@@ -276,7 +278,7 @@ def _numbers(text: str) -> list[float]:
 
 
 def _positions(options, run, folder, data, pairs) -> None:
-    for name in ('beams', 'length_penalty', 'coverage_penalty'):
+    for name in ('beams', 'length_penalty', 'coverage_penalty', 'patience'):
         if (value := getattr(options, name)) is not None:
             raise UserError(f'--{name} is {value}, but {run.name} is a model without a source: nothing is searched for')
     scores, count = position_scores(run, data, pairs)

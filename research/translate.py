@@ -61,7 +61,7 @@ def request(options: argparse.Namespace) -> Request:
     if options.seed is not None and options.seed >= 2**32:
         raise UserError(f'--seed is {options.seed}; it must be below 2**32')
     drawn = options.minimum_bayes_risk or options.sample
-    searched = [name for name in ('beams', 'length_penalty', 'coverage_penalty', 'n_best')
+    searched = [name for name in ('beams', 'length_penalty', 'coverage_penalty', 'patience', 'n_best')
                 if getattr(options, name) is not None]
     drawing = [name for name in ('temperature', 'top_k', 'top_p', 'seed') if getattr(options, name) is not None]
     if options.minimum_bayes_risk and options.sample:
@@ -88,7 +88,7 @@ def request(options: argparse.Namespace) -> Request:
 def decoding_with(runs: Sequence[evaluate.Run], options: argparse.Namespace) -> build.Decoding:
     """How the config of the first run searches, with what the command line says otherwise; UserError as `searching`."""
     decoding = evaluate.searching(runs, beams=options.beams, length_penalty=options.length_penalty,
-                                  coverage_penalty=options.coverage_penalty)
+                                  coverage_penalty=options.coverage_penalty, patience=options.patience)
     if options.n_best is not None and options.n_best > decoding.beams:
         raise UserError(f'--n_best is {options.n_best}, and a search with {decoding.beams} beams holds so many '
                         'outputs: give --beams, too')
@@ -245,6 +245,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--beams', type=int, help='beams of the search; 1 = greedy (default: the config of the run)')
     parser.add_argument('--length_penalty', type=float, help='of the search (default: the config of the run)')
     parser.add_argument('--coverage_penalty', type=float, help='of the search (default: the config of the run)')
+    parser.add_argument('--patience', type=float, help='of the search (default: the config of the run)')
     parser.add_argument('--n_best', type=int, help='outputs of each line, at most as many as beams; needs --json')
     parser.add_argument('--prefixes', metavar='FILE', help='a line for each line: what its output begins with')
     parser.add_argument('--sample', type=int, metavar='K', help='draw K outputs of each line; several need --json')

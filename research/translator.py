@@ -1,6 +1,8 @@
 """Lines in, outputs out, in few shapes: what the command lines, training and studies search and score with."""
 
+import concurrent.futures
 import functools
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -128,25 +130,40 @@ class Translator:
                   for rows, S, members in self._groups(ids, first)]
         self._compile(params, [(rows, S, room) for rows, S, room, _ in groups])
         done = 0
-        for rows, S, room, members in groups:
-            source, segment = np.zeros((rows, S), np.int32), np.zeros((rows, S), np.int32)
-            limits, numbers = np.ones(rows, np.int32), np.zeros(rows, np.int32)
-            prefix = np.full((rows, room), PAD, np.int32)
-            for row, index in enumerate(members):
-                source[row, :len(ids[index])] = ids[index]
-                segment[row, :len(ids[index])] = len(ids[index]) > 1  # nothing in, nothing out: not what END alone says
-                limits[row], numbers[row] = self.decoding.limit(len(ids[index])), first + index
-                prefix[row, :len(given[index])] = given[index]
-            places = Places(segment, np.broadcast_to(np.arange(S, dtype=np.int32), (rows, S)))
-            more = {'prefix': prefix} if room else {}
-            more |= {} if self.sampling is None else {'seed': np.uint32(self.sampling.seed), 'numbers': numbers}
-            found = jax.device_get(self._programs[rows, S, room](params, source, places, limits=limits, **more))
-            for row, index in enumerate(members):
-                outputs[index] = [self._translation(found, row, beam, ids[index])
-                                  for beam in range(found.tokens.shape[1]) if found.scores[row, beam] > -np.inf]
-            done += len(members)
-            self.progress(first - 1 + done, first - 1 + len(lines))
+        with concurrent.futures.ThreadPoolExecutor(self._workers()) as pool:
+            searches = [pool.submit(self._found, params, ids, given, first, *group) for group in groups]
+            try:
+                for (*_, members), search in zip(groups, searches, strict=True):
+                    found = search.result()
+                    for row, index in enumerate(members):
+                        outputs[index] = [self._translation(found, row, beam, ids[index])
+                                          for beam in range(found.tokens.shape[1]) if found.scores[row, beam] > -np.inf]
+                    done += len(members)
+                    self.progress(first - 1 + done, first - 1 + len(lines))
+            finally:
+                pool.shutdown(cancel_futures=True)
         return outputs
+
+    def _workers(self) -> int:
+        """How many batches are searched at a time: what one core does alone in one leaves the others to another."""
+        if 'WORKERS' in os.environ:
+            return int(os.environ['WORKERS'])
+        return compiling.cores() if jax.default_backend() == 'cpu' else 1
+
+    def _found(self, params, ids, given, first, rows, S, room, members):
+        """The hypotheses for one batch, on the host."""
+        source, segment = np.zeros((rows, S), np.int32), np.zeros((rows, S), np.int32)
+        limits, numbers = np.ones(rows, np.int32), np.zeros(rows, np.int32)
+        prefix = np.full((rows, room), PAD, np.int32)
+        for row, index in enumerate(members):
+            source[row, :len(ids[index])] = ids[index]
+            segment[row, :len(ids[index])] = len(ids[index]) > 1  # nothing in, nothing out: not what END alone says
+            limits[row], numbers[row] = self.decoding.limit(len(ids[index])), first + index
+            prefix[row, :len(given[index])] = given[index]
+        places = Places(segment, np.broadcast_to(np.arange(S, dtype=np.int32), (rows, S)))
+        more = {'prefix': prefix} if room else {}
+        more |= {} if self.sampling is None else {'seed': np.uint32(self.sampling.seed), 'numbers': numbers}
+        return jax.device_get(self._programs[rows, S, room](params, source, places, limits=limits, **more))
 
     def _compile(self, params, shapes):
         self.add(compiling.compiled(self._lowering(params, shapes)))
@@ -173,10 +190,10 @@ class Translator:
             return functools.partial(greedy, self.model, **options)
         return functools.partial(beam, self.model, beams=self.decoding.beams, penalty=self.decoding.length_penalty,
                                  penalise_by=self.decoding.penalise_by, coverage=self.decoding.coverage_penalty,
-                                 **options)
+                                 patience=self.decoding.patience, **options)
 
     def _groups(self, ids, first=1):
-        """(rows, S, indices of at most that many lines), shortest lines first."""
+        """(rows, S, indices of at most that many lines), shortest lines first: those beside each other end together."""
         longest = self.decoding.longest_source or sys.maxsize
         for number, line in enumerate(ids, first):
             if len(line) > longest:
@@ -186,7 +203,8 @@ class Translator:
         beams = self.decoding.beams if self.sampling is None else self.sampling.samples
         groups = []
         for S in sorted(set(lengths)):
-            members = [index for index, length in enumerate(lengths) if length == S]
+            members = sorted((index for index, length in enumerate(lengths) if length == S),
+                             key=lambda index: len(ids[index]))
             most = max(1, self.decoding.tokens // (S * beams))
             groups.extend((rows, S, some) for rows, some in _in_batches(members, most))
         return groups

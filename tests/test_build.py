@@ -69,6 +69,7 @@ BAD = [  # words, changes, what the message must name
     ('transformer+fixed_context', {'batches.packing': True}, ['batches.packing', 'fixed_context', 'reads positions']),
     ('additive', {'decoding.penalise_by': 'gnmt'}, ['decoding.penalise_by', 'gnmt', 'wu', 'power']),
     ('additive', {'decoding.coverage_penalty': -0.2}, ['decoding.coverage_penalty', '-0.2', 'at least 0']),
+    ('additive', {'decoding.patience': -1.0}, ['decoding.patience', '-1.0', 'at least 0']),
     ('additive', {'evaluation.tokenizer': '13b'}, ['evaluation.tokenizer', '13b', '13a']),
     ('transformer', {'encoder.share_embeddings': True}, ['encoder.share_embeddings', 'data.joint']),
     ('transformer', {'encoder.activation': 'tanh'}, ['encoder.activation', 'tanh', 'gelu']),

@@ -183,7 +183,8 @@ def test_several_length_penalties_are_compared_on_dev_and_the_best_is_said(runs)
 @pytest.mark.parametrize(('arguments', 'names'), [
     (['--length_penalty=-1'], ['--length_penalty is -1']), (['--length_penalty=nan'], ['--length_penalty is nan']),
     (['--coverage_penalty=-2'], ['--coverage_penalty is -2']), (['--beams=0'], ['--beams is 0']),
-    (['--beams=1', '--length_penalty=1'], ['--length_penalty is 1', 'greedy'])])
+    (['--beams=1', '--length_penalty=1'], ['--length_penalty is 1', 'greedy']),
+    (['--patience=-1'], ['--patience is -1']), (['--beams=1', '--patience=1'], ['--patience is 1', 'greedy'])])
 def test_options_that_mean_nothing_are_refused(runs, arguments, names):
     refused(evaluated(f'--workdir={runs[0]}', '--split=dev', *arguments), *names)
 

@@ -71,6 +71,33 @@ def test_every_line_comes_back_in_its_place_whatever_its_length(letters, count, 
     assert len(copying) <= 6  # source lengths 8, 16, 32, with few rows or many
 
 
+@pytest.mark.parametrize('sampling', [None, DRAWN])
+def test_batches_beside_one_another_are_batches_one_after_another(letters, sampling, monkeypatch):
+    told, sources = [], lines(40)
+    decoding = GREEDY._replace(beams=2, tokens=32)  # one to two lines in a batch
+
+    def copied():
+        made = Translator(Copier(len(letters)), letters, letters, decoding, sampling=sampling,
+                          progress=lambda *numbers: told.append(numbers))
+        return [[one.text for one in outputs] for outputs in made.n_best({}, sources)]
+    monkeypatch.setattr(translator.compiling, 'cores', lambda: 1)
+    expected = copied()
+    assert [outputs[0] for outputs in expected] == sources
+    monkeypatch.setattr(translator.compiling, 'cores', lambda: 3)
+    assert copied() == expected
+    half = len(told) // 2
+    assert told[:half] == told[half:]
+    assert told[-1] == (40, 40)
+
+
+def test_lines_of_a_batch_are_of_like_length(letters):
+    sources = ['a' * (10 + number % 5) for number in range(20)]
+    made = Translator(Copier(len(letters)), letters, letters, GREEDY._replace(tokens=64))  # four in a batch
+    groups = made._groups([letters.encode(line) for line in sources])
+    assert [[len(sources[index]) for index in members] for _, _, members in groups] == [[10 + n] * 4 for n in range(5)]
+    assert [found.text for found in made({}, sources)] == sources
+
+
 def test_weights_have_a_row_for_each_written_symbol_and_a_column_for_each_source_symbol(letters):
     copying = Translator(Copier(len(letters)), letters, letters, GREEDY, with_weights=True)
     found = copying({}, ['abc', 'jihgfedcba'])
@@ -299,6 +326,7 @@ def test_how_outputs_are_found_is_said(random):
     for decoding, sampling, said in (
             (GREEDY, None, 'greedy'), (WIDE._replace(coverage_penalty=0.2), None,
                                        'beam 4, length penalty 1 (wu), coverage penalty 0.2'),
+            (WIDE._replace(patience=1.5), None, 'beam 4, length penalty 1 (wu), patience 1.5'),
             (WIDE, DRAWN, 'sampling, temperature 1, seed 5'),
             (WIDE, Sampling(2, 0.7, 20, 0.9, 0), 'sampling, temperature 0.7, top_k 20, top_p 0.9, seed 0')):
         assert Translator(model, *vocabularies, decoding, sampling=sampling).describe() == said

@@ -78,8 +78,9 @@ class Differential(Attention, kw_only=True):
             self.norm = nn.RMSNorm(dtype=self.dtype)
 
     def remember(self, source: Array, places: Places, rng: Array | None = None) -> Memory:
-        return Memory(self.scheme.rotate(self.key_projection(source), places.position), self.value_projection(source),
-                      places)
+        memory = Memory(self.scheme.rotate(self.key_projection(source), places.position),
+                        self.value_projection(source), places)
+        return cache.by_heads(memory) if self.role == 'cross' else memory
 
     def start(self, memory: Memory, length: int) -> Carry:
         return cache.start(self, memory, length)

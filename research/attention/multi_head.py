@@ -264,11 +264,12 @@ class MultiHeadDot(Attention, kw_only=True):
         keys = self.key_projection(source)
         if self.query_key_norm != 'none':
             keys = _unit(keys) if self.query_key_norm == 'unit' else self.key_norm(keys)
-        return Memory(self.scheme.rotate(keys, places.position), self.value_projection(source), places)
+        memory = Memory(self.scheme.rotate(keys, places.position), self.value_projection(source), places)
+        return cache.by_heads(memory) if self.role == 'cross' else memory
 
     def start(self, memory: Memory, length: int) -> Carry:
         if self.path == 'blocks' and self.causal and length:
-            return cache.empty_cache(memory, self.reach.width).memory
+            return cache.room(memory, self.reach.width)
         return cache.start(self, memory, length)
 
     def __call__(self, query: Array, memory: Memory, carry: Carry, places: Places, rng: Array | None = None) -> Read:

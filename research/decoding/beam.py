@@ -1,26 +1,33 @@
 """Beam search: the best of the hypotheses that can be reached by keeping W of them at every length."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from research.decoding import contract
 from research.decoding.contract import (
     Hypotheses,
     force,
-    log_probabilities,
+    never_written,
     penalise,
     readable,
     require_length_penalty,
+    require_patience,
     require_penalty,
     require_positive,
     require_room,
     shape_of_weights,
+    until_all_are_over,
 )
 from research.errors import UserError
-from research.models.contract import Carry, EncoderDecoder, Params, encode, logits, start, step
+from research.models.contract import Carry, EncoderDecoder, Memory, Params, encode, logits, longer, start, step
 from research.shapes import Array, Places
 from research.text.vocabulary import BEGIN, END, PAD
+
+SPARE = 8  # symbols of an output, beyond those of its source, that the carry has room for at first
+CHUNK = 32  # symbols of the vocabulary that are looked at together
 
 
 class Paths(NamedTuple):
@@ -33,20 +40,30 @@ class Paths(NamedTuple):
     coverage: Array  # float32 [B, K]: coverage penalties, 0 where none is asked for
 
 
-class Search(NamedTuple):
-    """What the loop hands on."""
+class Given(NamedTuple):
+    """What is known of each sentence before the search."""
 
-    position: Array        # int32 []: how many symbols the live hypotheses have
-    carry: Carry           # the model's; [B x W, ...] in every leaf, sentence by sentence
+    memory: Memory         # the model's, repeated; [B, W, ...] in every leaf
+    places: Places         # [B, S] each, of the source
+    limits: Array          # int32 [B]
+    prefix: Array | None   # int32 [B, P]
+
+
+class Search(NamedTuple):
+    """What the loop hands on, sentence by sentence."""
+
+    given: Given
+    carry: Carry           # the model's; [B, W, ...] in every leaf
     live: Paths            # W that have no end symbol, the best by score
     finished: Paths        # W that have one, the best by penalised score
-    totals: Array | None   # float32 [B x W, S]: how much each live hypothesis has read of each source position
-    weights: Array | None  # [T, B, W, N, S]: what each live hypothesis read at each step
+    ended: Array           # int32 [B]: how many hypotheses have got one
+    totals: Array | None   # float32 [B, W, S]: how much each live hypothesis has read of each source position
+    weights: Array | None  # [B, T, W, N, S]: what each live hypothesis read at each step
 
 
 def beam(model: EncoderDecoder, params: Params, source: Array, places: Places, *, length: int, beams: int,
-         penalty: float, penalise_by: str = 'wu', coverage: float = 0.0, limits: Array | None = None,
-         prefix: Array | None = None, with_weights: bool = False) -> Hypotheses:
+         penalty: float, penalise_by: str = 'wu', coverage: float = 0.0, patience: float = 0.0,
+         limits: Array | None = None, prefix: Array | None = None, with_weights: bool = False) -> Hypotheses:
     """Extends the W best unfinished hypotheses of each sentence by every symbol, again and again.
 
         live       a        a dog      a big dog        the W best without an end, by score
@@ -56,9 +73,9 @@ def beam(model: EncoderDecoder, params: Params, source: Array, places: Places, *
 
     Of all W x V extensions the best 2W are candidates: at most W of them write the end symbol, so W are left to stay
     live. An end symbol finishes a hypothesis only as one of the W best extensions; so one beam without a penalty is
-    greedy search, and with one it never ranks lower. The loop stops when no sentence can improve (`settled`), which
-    changes nothing in what is returned. The model's carry follows the beams; its memory, the same for all beams of a
-    sentence, is repeated once.
+    greedy search, and with one it never ranks lower. A sentence is over when it cannot improve (`settled`), which
+    changes nothing in what is returned, or when patience ends. The model's carry follows the beams; its memory, the
+    same for all beams of a sentence, is repeated once.
 
     Args:
       model: what the five functions of models.contract call; static under jit.
@@ -70,6 +87,8 @@ def beam(model: EncoderDecoder, params: Params, source: Array, places: Places, *
       penalise_by: of `penalise`, one of LENGTH_PENALTIES; static.
       coverage: beta of `coverage_penalty`, 0 or more; static. It counts where hypotheses are ranked; which of them
         stay live is decided by score.
+      patience: a sentence is over, too, when patience x W hypotheses have ended, rounded, at least one; 0 = only when
+        it cannot improve; static. Toolkits stop at 1, and may miss what would have ranked higher.
       limits: int32 [B], 1 to length: the most symbols of each sentence; None = `length` for all.
       prefix: int32 [B, P], what the outputs begin with, of `force`; it counts in the scores. None = nothing is given.
       with_weights: also return what each symbol read; static.
@@ -78,41 +97,48 @@ def beam(model: EncoderDecoder, params: Params, source: Array, places: Places, *
       Hypotheses, W for each sentence.
 
     Raises:
-      UserError: length or beams is not positive, a penalty is negative or not finite, penalise_by is unknown, P is not
-        below T, or weights or coverage are asked of a model that has no weights.
+      UserError: length or beams is not positive, a penalty or patience is negative or not finite, penalise_by is
+        unknown, P is not below T, or weights or coverage are asked of a model that has no weights.
 
-    Source: Wu et al. 2016, arXiv:1609.08144, section 7. Differs: no pruning by distance to the best; the search ends
-    when nothing can improve.
+    Source: Wu et al. 2016, arXiv:1609.08144, section 7; patience: Kasai et al. 2022, arXiv:2204.05424, section 2.
+    Differs: no pruning by distance to the best; the search ends when nothing can improve.
     """
     require_positive('length', length)
     require_positive('beams', beams)
     require_penalty('length', penalty)
     require_length_penalty(penalise_by)
     require_penalty('coverage', coverage)
+    require_patience(patience)
     require_room(prefix, length)
     B, W = source.shape[0], beams
     limits = jnp.full(B, length, jnp.int32) if limits is None else limits
     memory = jax.tree.map(lambda leaf: jnp.repeat(leaf, W, axis=0), encode(model, params, source, places))
-    carry = start(model, params, memory, length)
+    room = length if B <= contract.FEW else min(length, source.shape[1] + SPARE)
+    carry = start(model, params, memory, room)
     totals = weights = None
     if with_weights or coverage:
         shape = shape_of_weights(model, params, memory, carry, jnp.full(B * W, BEGIN, jnp.int32))
         if with_weights:
-            weights = jnp.zeros((length, B, W, *shape.shape[1:]), shape.dtype)
+            weights = jnp.zeros((B, length, W, *shape.shape[1:]), shape.dtype)
         if coverage:
             require_source_positions(shape, places)
-            totals = jnp.zeros((B * W, shape.shape[2]), jnp.float32)
+            totals = jnp.zeros((B, W, shape.shape[2]), jnp.float32)
 
-    def extend(search: Search) -> Search:
-        position, live, totals = search.position, search.live, search.totals
+    def step_of_all(position: Array, search: Search) -> Search:
+        (memory, places, _, prefix), carry, live, totals, weights = (
+            search.given, search.carry, search.live, search.totals, search.weights)
+        goes_on = going(position, search)
+        B = goes_on.shape[0]
         token = jnp.where(position == 0, BEGIN, live.tokens[:, :, position - 1])
-        hidden, read, carry = step(model, params, memory, search.carry, token.reshape(B * W))
-        gains = force(log_probabilities(logits(model, params, hidden)).reshape(B, W, -1), prefix, position)
+        hidden, read, carry = step(model, params, *together((memory, carry)), token.reshape(B * W))
+        if with_weights:
+            weights = weights.at[:, position].set(read.reshape(B, W, *read.shape[1:]))
         if coverage:
-            totals = totals + jnp.mean(read.astype(jnp.float32), axis=1)
-            live = live._replace(coverage=coverage_penalty(totals.reshape(B, W, -1), places, coverage))
-        V = gains.shape[-1]
-        scores, extensions = jax.lax.top_k((live.scores[:, :, None] + gains).reshape(B, W * V), 2 * W)
+            totals = totals + jnp.mean(read.astype(jnp.float32), axis=1).reshape(totals.shape)
+            live = live._replace(coverage=coverage_penalty(totals, places, coverage))
+        scores = logits(model, params, hidden)
+        V = scores.shape[-1]
+        scores, extensions = best_extensions(scores.reshape(B, W, V), live.scores, 2 * W, prefix, position)
         candidates = append(live, extensions // V, extensions % V, scores, position)
         ends = extensions % V == END
         finishing = keep(candidates, ends & (jnp.arange(2 * W) < W))
@@ -120,22 +146,66 @@ def beam(model: EncoderDecoder, params: Params, source: Array, places: Places, *
         finished = choose(finished, largest(rank(finished, penalty, penalise_by), W))
         live = keep(candidates, ~ends)
         live = choose(live, largest(live.scores, W))
-        live, finished = (within(position < limits, new, old) for new, old in (
-            (live, search.live), (finished, search.finished)))
-        carry, totals = jax.tree.map(lambda leaf: reorder(leaf, live.beams[:, :, position]), (carry, totals))
-        weights = search.weights
-        if with_weights:
-            weights = weights.at[position].set(read.reshape(weights.shape[1:]))
-        return Search(position + 1, carry, live, finished, totals, weights)
+        ended = search.ended + jnp.sum(finishing.scores > -jnp.inf, axis=1)
+        live, finished, ended = within(goes_on, (live, finished, ended), (search.live, search.finished, search.ended))
+        carry, totals = choose((apart(carry, W), totals), live.beams[:, :, position])
+        return Search(search.given, carry, live, finished, ended, totals, weights)
 
-    def goes_on(search: Search) -> Array:
+    def going(position: Array, search: Search) -> Array:
         finished = rank(search.finished, penalty, penalise_by)
-        return (search.position < length) & ~jnp.all(
-            settled(search.live.scores, finished, limits, penalty, penalise_by) | (search.position >= limits))
+        over = settled(search.live.scores, finished, search.given.limits, penalty, penalise_by)
+        if patience:
+            over |= search.ended >= max(1, math.floor(patience * W + 0.5))
+        return ~over & (position < search.given.limits)
 
-    search = jax.lax.while_loop(goes_on, extend, Search(
-        jnp.int32(0), carry, *beginning(places, W, length), totals, weights))
+    def roomier(search: Search) -> Search:
+        carry = longer(model, params, *together((search.given.memory, search.carry)), length)
+        return search._replace(carry=apart(carry, W))
+
+    search = Search(Given(apart(memory, W), places, limits, prefix), apart(carry, W), *beginning(places, W, length),
+                    jnp.zeros(B, jnp.int32), totals, weights)
+    search = until_all_are_over(going, step_of_all, search, *((room, roomier) if room < length else ()))
     return ranked(search, penalty, penalise_by)
+
+
+def best_extensions(logits: Array, live: Array, count: int, prefix: Array | None = None,
+                    position: Array | None = None) -> tuple[Array, Array]:
+    """The best of all W x V extensions of each sentence, of equal ones the first.
+
+        live[w] + log softmax(logits[w])[v],  -inf where v may not be written
+
+    They are read chunk by chunk. An extension outside the k chunks with the largest maxima stands behind each of these
+    maxima, so it is none of the k best; and where the chunks are in their order, equal extensions are, too.
+
+    Args:
+      logits: [B, W, V], not normalised.
+      live: float32 [B, W], the scores of what is extended.
+      count: k, at most W x V.
+      prefix, position: of `force`.
+
+    Returns:
+      Float32 [B, k], the largest first, and int32 [B, k], which are w V + v.
+    """
+    B, W, V = logits.shape
+    logits = logits.astype(jnp.float32)
+    highest = jnp.max(logits, axis=-1)
+    total = jnp.log(jnp.sum(jnp.exp(logits - highest[..., None]), axis=-1))
+
+    def scores(logits, symbols, live, highest, total):  # of any of them, [B, K, n] and [B, K] each
+        gains = jnp.where(never_written(symbols), -jnp.inf, (logits - highest[..., None]) - total[..., None])
+        return live[..., None] + force(gains, prefix, position, symbols)
+    rows, whole = (live, highest, total), V // CHUNK * CHUNK
+    maxima = jnp.concatenate([
+        jnp.max(scores(logits[..., begin:end], jnp.arange(begin, end), *rows).reshape(B, W, -1, size), axis=-1)
+        for begin, end, size in ((0, whole, CHUNK), (whole, V, V - whole)) if begin < end], axis=-1)
+    chunks = maxima.shape[-1]
+    chosen = jnp.sort(largest(maxima.reshape(B, W * chunks), min(count, W * chunks)), axis=-1)
+    beams, symbols = chosen // chunks, (chosen % chunks)[..., None] * CHUNK + jnp.arange(CHUNK)  # [B, k], [B, k, C]
+    inside = jnp.minimum(symbols, V - 1)
+    found = scores(logits[jnp.arange(B)[:, None, None], beams[..., None], inside], inside, *choose(rows, beams))
+    found = jnp.where(symbols < V, found, -jnp.inf).reshape(B, -1)
+    best, at = jax.lax.top_k(found, count)
+    return best, jnp.take_along_axis((beams[..., None] * V + inside).reshape(B, -1), at, axis=1)
 
 
 def rank(paths: Paths, penalty: float, penalise_by: str) -> Array:
@@ -176,8 +246,8 @@ def require_source_positions(weights: jax.ShapeDtypeStruct, places: Places) -> N
                         f'the source, and those of this model are over {weights.shape[2]}')
 
 
-def within(going: Array, new: Paths, old: Paths) -> Paths:
-    """The new paths of the sentences that may still grow, bool [B], and the old ones of the others."""
+def within(going: Array, new: Any, old: Any) -> Any:
+    """What is new of the sentences that go on, bool [B], and what is old of the others; [B, ...] in every leaf."""
     return jax.tree.map(lambda one, other: jnp.where(going.reshape(-1, *(1,) * (one.ndim - 1)), one, other), new, old)
 
 
@@ -243,9 +313,14 @@ def choose(tree: Any, places: Array) -> Any:
     return jax.tree.map(lambda leaf: jax.vmap(lambda row, at: row[at])(leaf, places), tree)
 
 
-def reorder(leaf: Array, parents: Array) -> Array:
-    """A leaf of a carry, [B x W, ...], so that each beam goes on from its parent, int32 [B, W]."""
-    return choose(leaf.reshape(*parents.shape, *leaf.shape[1:]), parents).reshape(leaf.shape)
+def apart(tree: Any, beams: int) -> Any:
+    """Sentence by sentence: leaves [B x W, ...] -> leaves [B, W, ...]."""
+    return jax.tree.map(lambda leaf: leaf.reshape(len(leaf) // beams, beams, *leaf.shape[1:]), tree)
+
+
+def together(tree: Any) -> Any:
+    """As the model sees them: leaves [B, W, ...] -> leaves [B x W, ...]."""
+    return jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0] * leaf.shape[1], *leaf.shape[2:]), tree)
 
 
 def ranked(search: Search, penalty: float, penalise_by: str) -> Hypotheses:
@@ -260,6 +335,6 @@ def ranked(search: Search, penalty: float, penalise_by: str) -> Hypotheses:
     written = jnp.arange(T) < lengths[:, :, None]
     weights = None
     if search.weights is not None:
-        weights = search.weights[jnp.arange(T), jnp.arange(B)[:, None, None], paths.beams]  # [B, W, T, N, S]
+        weights = search.weights[jnp.arange(B)[:, None, None], jnp.arange(T), paths.beams]  # [B, W, T, N, S]
         weights = jnp.moveaxis(jnp.where(written[..., None, None], weights, 0), 2, 3)
     return Hypotheses(jnp.where(written, paths.tokens, PAD), lengths, paths.scores, penalised, finished, weights)

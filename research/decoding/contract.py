@@ -1,7 +1,8 @@
-"""What every search returns, and what every search counts by. A search sees a model through its five functions only."""
+"""What every search returns, what it counts by and how it goes on. It sees a model through its five functions only."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,8 @@ from research.shapes import Array, Places
 from research.text.vocabulary import BEGIN, PAD
 
 # By name, what is raised to the power of the penalty: it never falls as lengths grow, or `settled` would not be exact.
+FEW = 8  # rows that stay together
+HALVINGS = 2  # each of them is one more loop to compile
 LENGTH_PENALTIES = {'wu': lambda lengths: (5.0 + lengths) / 6.0, 'power': lambda lengths: jnp.maximum(lengths, 1.0)}
 
 
@@ -37,33 +40,88 @@ class Hypotheses(NamedTuple):
 def log_probabilities(scores: Array) -> Array:
     """What each next symbol would add to a score: scores [..., V] -> float32 [..., V].
 
-    log softmax(scores) over all V symbols, as in training; then -inf for PAD and BEGIN, which are never written. The
-    unknown symbol is one like any other.
+    log softmax(scores) over all V symbols, as in training; then -inf for what is never written.
     """
     result = jax.nn.log_softmax(scores.astype(jnp.float32), axis=-1)
-    return result.at[..., jnp.array([PAD, BEGIN])].set(-jnp.inf)
+    return jnp.where(never_written(jnp.arange(scores.shape[-1])), -jnp.inf, result)
 
 
-def force(gains: Array, prefix: Array | None, position: Array) -> Array:
+def never_written(symbols: Array) -> Array:
+    """Which symbols no output has: PAD and BEGIN. The unknown symbol is one like any other."""
+    return (symbols == PAD) | (symbols == BEGIN)
+
+
+def until_all_are_over(going: Callable[[Array, Any], Array], step: Callable[[Array, Any], Any], state: Any,
+                       room: int | None = None, roomier: Callable[[Any], Any] = lambda state: state) -> Any:
+    """Takes steps until no sentence goes on; when half of the rows are over, the others go on alone.
+
+        rows of a step     # # # # # # # #                  sentences of 2, 3, 3, 3, 3, 5, 6 and 9 symbols
+                           . . . . . . . .
+                           # # # #  # # # #                 after 3 steps five are over, and four rows are enough
+                           # # # #
+                           # # # #
+
+    One program: a loop follows a loop with half the rows, HALVINGS times at most and not below FEW. So a sentence that
+    is long does not cost what a batch of such sentences would.
+
+    Args:
+      going: (position int32 [], state) -> bool [rows], which sentences go on.
+      step: (position, state) -> the state after one more symbol. Of a sentence that does not go on it must leave what
+        is returned as it is: such a sentence may still be among the rows or not.
+      state: before the first symbol; a tree with the sentences first in every leaf.
+      room: how many steps `state` has room for; None = all there will be.
+      roomier: state -> the state with room for all, needed when `room` is over or half of the rows are.
+
+    Returns:
+      The state after the last step.
+    """
+    def steps(position, state, few, last=None):
+        def on(at):
+            many = jnp.sum(going(*at)) > few
+            return many if last is None else many & (at[0] < last)
+        return jax.lax.while_loop(on, lambda at: (at[0] + 1, step(*at)), (position, state))
+
+    def half(rows, halvings):
+        return rows // 2 if halvings and rows > FEW else 0
+
+    def search(position, state, rows, halvings):
+        few = half(rows, halvings)
+        position, state = steps(position, state, few)
+        if not few:
+            return state
+        left = jnp.argsort(~going(position, state), stable=True)[:few]
+        part = search(position, jax.tree.map(lambda leaf: leaf[left], state), few, halvings - 1)
+        return jax.tree.map(lambda leaf, new: leaf.at[left].set(new), state, part)
+    position, state = jnp.int32(0), jax.tree.map(jnp.asarray, state)
+    rows = jax.tree.leaves(state)[0].shape[0]
+    if room is not None:
+        position, state = steps(position, state, half(rows, HALVINGS), room)
+        state = roomier(state)
+    return search(position, state, rows, HALVINGS)
+
+
+def force(gains: Array, prefix: Array | None, position: Array, symbols: Array | None = None) -> Array:
     """Leaves no choice where a prefix says what stands there.
 
         prefix          a    dog  <pad>         what may be written at positions 0, 1, 2, ...: only a, only dog, all
                         <pad> <pad> <pad>       all, everywhere
 
     Args:
-      gains: [B, ..., V] of `log_probabilities`.
+      gains: [B, ..., V] of `log_probabilities`, or [B, ..., n] of some symbols.
       prefix: int32 [B, P], the symbols that each output begins with, PAD after them; None = nothing is given. It is
         the caller's to see that no END or BEGIN is among them and no PAD between them, and that there are fewer than
         the limit of their sentence: the symbols are unknown when a program is compiled.
       position: int32 [], counted from 0.
+      symbols: int32, broadcast against gains: which they are of; None = all V.
 
     Returns:
-      [B, ..., V]: -inf for every symbol but the given one; the row as it is where none is given.
+      As gains: -inf for every symbol but the given one; the row as it is where none is given.
     """
     if prefix is None:
         return gains
     given = prefix.at[:, position].get(mode='fill', fill_value=PAD).reshape(-1, *(1,) * (gains.ndim - 1))
-    return jnp.where((given == PAD) | (given == jnp.arange(gains.shape[-1])), gains, -jnp.inf)
+    symbols = jnp.arange(gains.shape[-1]) if symbols is None else symbols
+    return jnp.where((given == PAD) | (given == symbols), gains, -jnp.inf)
 
 
 def penalise(scores: Array, lengths: Array | int, penalty: float, penalise_by: str = 'wu') -> Array:
@@ -124,6 +182,17 @@ def require_penalty(name: str, value: float) -> None:
     """
     if not (math.isfinite(value) and value >= 0):
         raise UserError(f'decoding: the {name} penalty is {value!r}; it must be a finite number, 0 or more')
+
+
+def require_patience(patience: float) -> None:
+    """Refuses a patience that is not a finite number, 0 or more.
+
+    Raises:
+      UserError: it is not.
+    """
+    if not (math.isfinite(patience) and patience >= 0):
+        raise UserError(f'decoding: patience is {patience!r}; it must be a finite number, 0 or more (0 = until nothing '
+                        'can improve)')
 
 
 def require_length_penalty(name: str) -> None:

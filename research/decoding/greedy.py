@@ -14,16 +14,26 @@ from research.decoding.contract import (
     require_positive,
     require_room,
     shape_of_weights,
+    until_all_are_over,
 )
 from research.models.contract import Carry, EncoderDecoder, Memory, Params, encode, logits, start, step
 from research.shapes import Array, Places
 from research.text.vocabulary import BEGIN, END, PAD
 
 
-class Search(NamedTuple):
-    """What the loop hands on."""
+class Given(NamedTuple):
+    """What is known of each row before the first symbol."""
 
-    position: Array        # int32 []: how many symbols every sentence that goes on has
+    memory: Memory         # of `encode`
+    limits: Array          # int32 [B]
+    prefix: Array | None   # int32 [B, P]
+    keys: Array | None     # [B]: what its symbols are drawn with
+
+
+class Search(NamedTuple):
+    """What the loop hands on, row by row."""
+
+    given: Given
     carry: Carry           # the model's
     token: Array           # int32 [B]: the symbol written last
     going: Array           # bool [B]: goes on writing
@@ -40,7 +50,7 @@ def greedy(model: EncoderDecoder, params: Params, source: Array, places: Places,
 
     y[t] = argmax_v log p(v | y[< t], source);  score = sum_t log p(y[t] | y[< t], source)
 
-    One program; the loop stops when no sentence goes on.
+    One program; a sentence that has ended costs nothing more once half of the others have, too.
 
     Args:
       model: what the five functions of models.contract call; static under jit.
@@ -57,7 +67,7 @@ def greedy(model: EncoderDecoder, params: Params, source: Array, places: Places,
     Raises:
       UserError: length is not positive, P is not below T, or weights are asked of a model that has none.
     """
-    def most_probable(gains: Array, position: Array) -> Array:
+    def most_probable(gains: Array, position: Array, keys: None) -> Array:
         return jnp.argmax(gains, axis=-1)
     require_positive('length', length)
     limits = jnp.full(source.shape[0], length, jnp.int32) if limits is None else limits
@@ -67,15 +77,17 @@ def greedy(model: EncoderDecoder, params: Params, source: Array, places: Places,
 
 
 def left_to_right(model: EncoderDecoder, params: Params, memory: Memory, some: Array,
-                  choose: Callable[[Array, Array], Array], *, length: int, limits: Array, prefix: Array | None,
-                  with_weights: bool) -> Hypotheses:
+                  choose: Callable[[Array, Array, Array | None], Array], *, length: int, limits: Array,
+                  prefix: Array | None, with_weights: bool, keys: Array | None = None) -> Hypotheses:
     """Writes one output for each row of a memory, symbol after symbol, as `choose` says.
 
     Args:
       memory: of `encode`; B first in every leaf.
       some: bool [B], which rows have a source.
-      choose: (log-probabilities float32 [B, V], -inf for what may not be written; position int32 []) -> symbols [B].
+      choose: (log-probabilities float32 [B, V], -inf for what may not be written; position int32 []; keys) -> symbols
+        [B]. What it says of a row must not depend on the others, some of which may be missing.
       length, limits, prefix, with_weights, and the rest: of `greedy`.
+      keys: [B], what `choose` gets of each row.
 
     Returns:
       Hypotheses without their axis W: [B, ...].
@@ -88,25 +100,22 @@ def left_to_right(model: EncoderDecoder, params: Params, memory: Memory, some: A
         shape = shape_of_weights(model, params, memory, carry, token)
         weights = jnp.zeros((B, shape.shape[1], length, shape.shape[2]), shape.dtype)
 
-    def write(search: Search) -> Search:
-        hidden, read, carry = step(model, params, memory, search.carry, search.token)
-        gains = force(log_probabilities(logits(model, params, hidden)), prefix, search.position)
-        chosen = choose(gains, search.position).astype(jnp.int32)
+    def write(position: Array, search: Search) -> Search:
+        hidden, read, carry = step(model, params, search.given.memory, search.carry, search.token)
+        gains = force(log_probabilities(logits(model, params, hidden)), search.given.prefix, position)
+        chosen = choose(gains, position, search.given.keys).astype(jnp.int32)
         gain = jnp.take_along_axis(gains, chosen[:, None], axis=-1)[:, 0]
         token = jnp.where(search.going, chosen, PAD)
         ended = search.ended | (token == END)
         weights = search.weights
         if with_weights:
-            weights = weights.at[:, :, search.position].set(jnp.where(search.going[:, None, None], read, 0))
+            weights = weights.at[:, :, position].set(jnp.where(search.going[:, None, None], read, 0))
         return Search(
-            search.position + 1, carry, token, search.going & ~ended & (search.position + 1 < limits), ended,
-            search.tokens.at[:, search.position].set(token), search.lengths + search.going,
+            search.given, carry, token, search.going & ~ended & (position + 1 < search.given.limits), ended,
+            search.tokens.at[:, position].set(token), search.lengths + search.going,
             search.scores + jnp.where(search.going, gain, 0.0), weights)
 
-    def goes_on(search: Search) -> Array:
-        return (search.position < length) & jnp.any(search.going)
-
-    search = jax.lax.while_loop(goes_on, write, Search(
-        jnp.int32(0), carry, token, some, ~some, jnp.full((B, length), PAD, jnp.int32), jnp.zeros(B, jnp.int32),
-        jnp.zeros(B, jnp.float32), weights))
+    search = until_all_are_over(lambda _, search: search.going, write, Search(
+        Given(memory, limits, prefix, keys), carry, token, some, ~some, jnp.full((B, length), PAD, jnp.int32),
+        jnp.zeros(B, jnp.int32), jnp.zeros(B, jnp.float32), weights))
     return Hypotheses(search.tokens, search.lengths, search.scores, search.scores, search.ended, search.weights)

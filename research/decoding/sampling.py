@@ -63,12 +63,12 @@ def sample(model: EncoderDecoder, params: Params, source: Array, places: Places,
     memory, some, limits, prefix = jax.tree.map(lambda leaf: jnp.repeat(leaf, samples, axis=0), (
         encode(model, params, source, places), readable(places), limits, prefix))
 
-    def drawn(gains: Array, position: Array) -> Array:
+    def drawn(gains: Array, position: Array, keys: Array) -> Array:
         tempered = (gains - jnp.max(gains, axis=-1, keepdims=True)) / temperature  # 0 at most: nothing overflows
         return jax.vmap(lambda key, row: jax.random.categorical(jax.random.fold_in(key, position), row))(
             keys, truncate(tempered, top_k, top_p))
     found = left_to_right(model, params, memory, some, drawn, length=length, limits=limits, prefix=prefix,
-                          with_weights=with_weights)
+                          with_weights=with_weights, keys=keys)
     return jax.tree.map(lambda array: array.reshape(B, samples, *array.shape[1:]), found)
 
 

@@ -6,6 +6,7 @@
     hidden, weights, carry = step(model, params, memory, carry, token)    [B] -> [B, D]: one position
     scores = logits(model, params, hidden)                           [..., D] -> [..., V]
 
+Where a leaf of the carry grows with the length, zeros stand behind what is written, so that `longer` can make room.
 `decode` over T positions and `start` followed by T calls of `step` give the same hidden states. `rng=None` means
 evaluation: no dropout. `params` is a plain nested dict of arrays. Several sentences may share a row (packing) where
 `model.packs()` says so: attention keeps them apart, a recurrent state and a vector for the whole row do not.
@@ -15,6 +16,8 @@ import abc
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from research.shapes import Array, Batch, Places
 
@@ -96,6 +99,13 @@ def decode(model: EncoderDecoder, params: Params, memory: Memory, inputs: Array,
 def start(model: EncoderDecoder, params: Params, memory: Memory, length: int) -> Carry:
     """The carry before the first of at most `length` positions."""
     return model.apply({'params': params}, memory, length, method='start')
+
+
+def longer(model: EncoderDecoder, params: Params, memory: Memory, carry: Carry, length: int) -> Carry:
+    """A carry that has room for fewer positions, with room for `length`: zeros behind what was written."""
+    def grown(leaf, shape):
+        return jnp.pad(leaf, [(0, after - before) for before, after in zip(leaf.shape, shape.shape)])
+    return jax.tree.map(grown, carry, jax.eval_shape(lambda: start(model, params, memory, length)))
 
 
 def step(model: EncoderDecoder, params: Params, memory: Memory, carry: Carry,

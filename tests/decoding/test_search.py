@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from research.decoding import beam as beam_search
+from research.decoding import contract
 from research.decoding.beam import beam
+from research.decoding.contract import force, log_probabilities, until_all_are_over
 from research.decoding.greedy import greedy
 from research.decoding.scoring import score
 from research.errors import UserError
@@ -21,8 +23,8 @@ SEEDS = range(3)
 
 
 @functools.cache
-def searching(beams, penalty, penalise_by='wu', coverage=0.0, length=LENGTH, with_weights=False):
-    return jax.jit(functools.partial(beam, toy.MODEL, length=length, beams=beams, penalty=penalty,
+def searching(beams, penalty, penalise_by='wu', coverage=0.0, length=LENGTH, with_weights=False, patience=0.0):
+    return jax.jit(functools.partial(beam, toy.MODEL, length=length, beams=beams, penalty=penalty, patience=patience,
                                      penalise_by=penalise_by, coverage=coverage, with_weights=with_weights))
 
 
@@ -140,6 +142,21 @@ def test_one_beam_is_greedy_search_and_never_ranks_lower_with_a_penalty(change):
         penalised = found(tables, source, places, beams=1, penalty=1.0)
         least = toy.wu(expected.scores, expected.lengths, 1.0)
         assert np.all((penalised.penalised >= least - 1e-5) | ~expected.finished)
+
+
+@pytest.mark.parametrize(('patience', 'enough'), [(1.0, 4), (0.6, 2), (0.05, 1), (1.9, 8)])
+@pytest.mark.parametrize('by', [(0.0,), (1.0,), (0.4, 'power', 0.5)])
+def test_with_patience_a_sentence_is_over_when_so_many_outputs_have_ended(patience, enough, by):
+    """And not before: to have ended is not to be among the best; and its neighbours have no part in it."""
+    differ = 0
+    for seed in SEEDS:
+        tables, (source, places) = reluctant(seed), toy.a_source(seed=seed)
+        result = found(tables, source, places, beams=4, patience=patience, **ranking(*by))
+        for b, size in enumerate(toy.LENGTHS):
+            expected = toy.beam(tables, source[b, :size], LENGTH, 4, *by, enough=enough)
+            assert_hypotheses_are(result, b, expected)
+            differ += expected != toy.beam(tables, source[b, :size], LENGTH, 4, *by)
+    assert differ or patience > 1
 
 
 @pytest.mark.parametrize('by', [(0.0,), (1.0,), (1.0, 'power'), (0.6, 'wu', 0.3)])
@@ -264,7 +281,7 @@ def test_weights_are_those_of_forced_decoding_of_each_hypothesis():
 
 
 def test_weights_are_carried_only_when_they_are_asked_for():
-    stored = f'[{LENGTH},{len(toy.LENGTHS)},3,{toy.N},{toy.S}]'
+    stored = f'[{len(toy.LENGTHS)},{LENGTH},3,{toy.N},{toy.S}]'
     for with_weights in (False, True):
         program = jax.make_jaxpr(searching(3, 0.6, with_weights=with_weights))(toy.tables(0), *toy.a_source())
         assert (stored in str(program)) == with_weights
@@ -274,7 +291,7 @@ def test_what_was_read_is_summed_only_for_a_coverage_penalty():
     for coverage in (0.0, 0.5):
         program = jax.make_jaxpr(searching(3, 0.6, coverage=coverage))(toy.tables(0), *toy.a_source())
         loop = next(equation for equation in program.eqns[0].params['jaxpr'].eqns if equation.primitive.name == 'while')
-        summed = (3 * len(toy.LENGTHS), toy.S) in [variable.aval.shape for variable in loop.outvars]
+        summed = (len(toy.LENGTHS), 3, toy.S) in [variable.aval.shape for variable in loop.outvars]
         assert summed == bool(coverage)
 
 
@@ -323,10 +340,85 @@ def test_outputs_with_a_prefix_are_those_of_a_search_that_can_write_nothing_else
     ({'penalty': float('inf')}, 'the length penalty is inf'),
     ({'penalise_by': 'pwer'}, "unknown length penalty 'pwer'. Did you mean 'power'. Known: wu, power"),
     ({'coverage': -1.0}, 'the coverage penalty is -1.0; it must be a finite number, 0 or more'),
+    ({'patience': -1.0}, 'patience is -1.0; it must be a finite number, 0 or more'),
+    ({'patience': float('nan')}, 'patience is nan'),
     ({'prefix': PREFIXES}, 'a prefix may have 3 symbols and an output 3; a prefix must be shorter than its output')])
 def test_numbers_that_mean_nothing_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         beam(toy.MODEL, toy.tables(0), *toy.a_source(), **({'length': 3, 'beams': 2, 'penalty': 0.0} | options))
+
+
+def extensions(logits, live, count, prefix=None, position=None):
+    """All of them, normalised, in one list."""
+    gains = force(log_probabilities(logits), prefix, position)
+    return jax.lax.top_k((live[:, :, None] + gains).reshape(len(live), -1), count)
+
+
+@pytest.mark.parametrize('V', [5, 32, 33, 100, 128])
+@pytest.mark.parametrize('kind', ['different', 'equal', 'without some', 'with a prefix'])
+def test_the_best_extensions_are_those_of_all_and_equal_ones_stand_in_their_order(V, kind):
+    random = np.random.default_rng(V)
+    logits, live = random.normal(size=(3, 4, V)).astype(np.float32), random.normal(size=(3, 4)).astype(np.float32)
+    prefix, position = None, 1
+    if kind == 'equal':  # twelve or so of each, in neighbouring and in distant chunks
+        logits, live = np.round(logits), np.zeros_like(live)
+        logits[:, 1:] = logits[:, :1]
+    elif kind == 'without some':
+        live[:, 1:] = -np.inf  # as before the first symbol
+        live[2] = -np.inf
+        logits[1, 0, 3:] = -np.inf
+    elif kind == 'with a prefix':
+        prefix = np.int32([[3, V - 1], [4, PAD], [3, 4]])
+    one, other = (jax.jit(search, static_argnums=2)(logits, live, 8, prefix, position)
+                  for search in (beam_search.best_extensions, extensions))
+    np.testing.assert_allclose(one[0], other[0], rtol=1e-6)
+    there = np.asarray(other[0]) > -np.inf
+    np.testing.assert_array_equal(np.asarray(one[1])[there], np.asarray(other[1])[there])
+    assert np.all(there) == (kind in ('different', 'equal'))
+
+
+@pytest.mark.parametrize(('lengths', 'few', 'halvings'), [
+    ([3, 9, 1, 4, 1, 5, 9, 2, 6], 2, 9), ([3, 9, 1, 4, 1, 5, 9, 2, 6], 2, 1), ([4, 4, 4, 4], 1, 9), ([0, 0, 0], 1, 9),
+    ([7], 0, 9), ([0, 8, 0, 0, 0, 0, 0, 2], 8, 9)])
+@pytest.mark.parametrize('room', [None, 2])
+def test_what_is_over_makes_room_when_half_of_what_is_left_is(lengths, few, halvings, room, monkeypatch):
+    """Counts how often each row was in a step, against the rule row by row; there is no room for a third at first."""
+    monkeypatch.setattr(contract, 'FEW', few)
+    monkeypatch.setattr(contract, 'HALVINGS', halvings)
+    rows, expected, position = list(range(len(lengths))), [0] * len(lengths), 0
+    while any(lengths[row] > position for row in rows):
+        going = [row for row in rows if lengths[row] > position]
+        while len(rows) > few and halvings and len(rows) // 2 >= len(going):
+            rows = (going + [row for row in rows if row not in going])[:len(rows) // 2]
+            halvings -= 1
+        for row in rows:
+            expected[row] += 1
+        position += 1
+
+    def step(position, state):
+        return state[0], state[1] + 1, state[2].at[:, position].set(position, mode='drop')
+    state = np.int32(lengths), np.zeros(len(lengths), np.int32), np.full((len(lengths), room or 9), -1)
+    more = () if room is None else (room, lambda state: (*state[:2], jnp.pad(state[2], ((0, 0), (0, 9 - room)),
+                                                                             constant_values=-1)))
+    _, counted, written = jax.jit(lambda state: until_all_are_over(
+        lambda position, state: state[0] > position, step, state, *more))(state)
+    np.testing.assert_array_equal(counted, expected)
+    np.testing.assert_array_equal(written, np.where(np.arange(9) < np.array(expected)[:, None], np.arange(9), -1))
+
+
+@pytest.mark.parametrize('beams', [None, 3])
+def test_what_is_returned_does_not_depend_on_who_leaves_the_batch_nor_on_when_there_is_room(beams, monkeypatch):
+    search = functools.partial(greedy, toy.MODEL, length=LENGTH, with_weights=True) if beams is None else (
+        functools.partial(beam, toy.MODEL, length=LENGTH, beams=beams, penalty=1.0, coverage=0.2, with_weights=True))
+    lengths, limits = [5, 3, 1, 0, 4, 2, 5], np.int32([LENGTH, 3, LENGTH, 2, 6, 1, LENGTH])
+    for seed in SEEDS:
+        tables, (source, places) = reluctant(seed), toy.a_source(lengths, seed=seed)
+        together = jax.jit(search)(tables, source, places, limits=limits)
+        monkeypatch.setattr(contract, 'FEW', 1)
+        monkeypatch.setattr(beam_search, 'SPARE', -2)
+        apart = jax.jit(lambda *given, **more: search(*given, **more))(tables, source, places, limits=limits)
+        monkeypatch.undo()
+        jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), apart, together)
 
 
 def test_a_shape_is_compiled_once():

@@ -187,10 +187,12 @@ def exhaustive(tables, source, length, *ranking):
     return in_order(tables, source, {tokens: total(tables, source, tokens) for tokens in outputs(length)}, *ranking)
 
 
-def beam(tables, source, length, beams, *ranking, prefix=()):
-    """Beam search to the full length, without any early stop: the best `beams` outputs, best first."""
+def beam(tables, source, length, beams, *ranking, prefix=(), enough=np.inf):
+    """Beam search to the full length, or until enough outputs have ended: the best `beams` of them, best first."""
     live, finished = {(): 0.0}, {}
     for position in range(length):
+        if len(finished) >= enough:
+            break
         extensions = {(*tokens, symbol): score + gain for tokens, score in live.items()
                       for symbol, gain in enumerate(follow(gains(tables, source, tokens), prefix, position))
                       if gain > -np.inf}
