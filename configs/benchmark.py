@@ -24,7 +24,7 @@ def get_config(words=None):
             side.features = side.embedding_features = 256
     if config.encoder.kind == config.decoder.kind:
         config.encoder.share_embeddings = True
-    if config.encoder.kind == 'recurrent':
+    if config.encoder.kind == config.decoder.kind == 'recurrent':
         config.encoder.features = 512
     if config.decoder.kind == 'recurrent' and 'energy_width' in config.decoder.reader:
         config.decoder.reader.energy_width = 256
