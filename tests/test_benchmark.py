@@ -191,7 +191,11 @@ def test_joeynmt_and_ctranslate2_write_what_we_write_with_our_parameters(tmp_pat
     config, vocabulary = benchmark_config.get_config('transformer'), Vocabulary.build(['abcdefghijkl'], 'characters')
     model = build.model(config, len(vocabulary), len(vocabulary))
     params = contract.init(model, jax.random.key(0), blank_batch(2, 3, 3))
-    # Small, so that layers decide what is written; special symbols, which not all may write, score 0 and never win.
+    # Layer norms and biases that matter; embeddings are small, so that layers decide what is written; special symbols,
+    # which not all may write, score 0 and never win.
+    leaves, tree = jax.tree.flatten(params)
+    params = tree.unflatten(leaf + 0.1 * jax.random.normal(jax.random.key(number), leaf.shape)
+                            for number, leaf in enumerate(leaves))
     params['embedding']['table'] = 0.2 * params['embedding']['table'].at[:4].set(0.0)
     run = evaluate.Run('run', config, model, vocabulary, vocabulary, params, 0, '')
     sources, (names, _) = ['abcabcab', 'lk', 'g', 'aaaabbbb'], ctranslate2.tokens(vocabulary, vocabulary)
