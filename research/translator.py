@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import functools
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -146,8 +145,6 @@ class Translator:
 
     def _workers(self) -> int:
         """How many batches are searched at a time: what one core does alone in one leaves the others to another."""
-        if 'WORKERS' in os.environ:
-            return int(os.environ['WORKERS'])
         return compiling.cores() if jax.default_backend() == 'cpu' else 1
 
     def _found(self, params, ids, given, first, rows, S, room, members):
