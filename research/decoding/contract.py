@@ -12,9 +12,9 @@ from research.models.contract import Carry, EncoderDecoder, Memory, Params, step
 from research.shapes import Array, Places
 from research.text.vocabulary import BEGIN, PAD
 
-# By name, what is raised to the power of the penalty: it never falls as lengths grow, or `settled` would not be exact.
-FEW = 8  # rows that stay together
+FEW = 8       # rows that stay together
 HALVINGS = 2  # each of them is one more loop to compile
+# By name, what is raised to the power of the penalty: it never falls as lengths grow, or `settled` would not be exact.
 LENGTH_PENALTIES = {'wu': lambda lengths: (5.0 + lengths) / 6.0, 'power': lambda lengths: jnp.maximum(lengths, 1.0)}
 
 
