@@ -57,6 +57,14 @@ def programs_are_let_go(request):
 _tests = 0
 
 
+@pytest.fixture(autouse=True, scope='session')
+def freed_memory_goes_back():
+    """A command line that is tested in this process must not have it keep what thousands of programs have used."""
+    from research import memory
+    with mock.patch.object(memory, 'keep_freed', lambda: False):
+        yield
+
+
 @pytest.fixture
 def shared_data() -> pathlib.Path:
     """The folder of real corpora beside a checkout; tests that need it skip where it is absent."""
