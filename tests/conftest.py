@@ -61,7 +61,7 @@ _tests = 0
 def freed_memory_goes_back():
     """A command line that is tested in this process must not have it keep what thousands of programs have used."""
     from research import memory
-    with mock.patch.object(memory, 'keep_freed', lambda: False):
+    with mock.patch.object(memory, 'keep_freed', return_value=False):
         yield
 
 
