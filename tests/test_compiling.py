@@ -140,6 +140,7 @@ def kept(tmp_path_factory):
 def test_the_first_training_compiles_what_it_announces_and_the_second_nothing(kept):
     folder, said = kept
     announced = int(re.search(r'(\d+) programs to compile', said[0])[1])
+    announced += 1  # the product of matrices that FLOPs a second are compared with, where no peak is known
     assert [counted(text) for text in said] == [(announced, 0), (announced, announced)]
     assert len(list((folder / 'cache' / FOLDER).iterdir())) == announced
     for path in (FOLDER, FOLDER.parent):

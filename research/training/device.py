@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # TFLOP/s of dense matrix products of one device, as jax names it: (bfloat16, float32). What jax does with float32
 # unless it is told otherwise decides the second: TF32 on NVIDIA from Ampere on, float32 before it, one pass of bfloat16
@@ -64,7 +65,7 @@ def peak(dtype: str) -> Peak:
 
 def matrix_product_rate(dtype: str, seconds: float = 0.2) -> float:
     """FLOPs a second of a product of SIZE x SIZE matrices: the median of as many as begin within so many seconds."""
-    square = jnp.full((SIZE, SIZE), 1 / SIZE, dtype)
+    square = jax.device_put(np.full((SIZE, SIZE), 1 / SIZE, jnp.dtype(dtype)))  # no program makes it
     product = jax.jit(jnp.matmul)
     product(square, square).block_until_ready()  # compiles, and warms up
     times, end = [], time.perf_counter() + seconds
