@@ -26,6 +26,7 @@ from research.interop import ctranslate2
 from research.models import contract
 from research.study.arms import override
 from research.text.vocabulary import Vocabulary
+from research.training import device
 from research.training.loop import blank_batch
 from research.translator import Translation
 from tests.conftest import REPOSITORY
@@ -77,11 +78,10 @@ def test_a_row_has_the_median_its_range_and_the_median_of_the_ratios_of_the_turn
 
 
 def test_the_rate_is_that_of_the_products_that_were_made(monkeypatch):
-    monkeypatch.setattr(timing, 'WIDTH', 8)
-    product = timing.Product()
-    clock = iter(np.cumsum([0.0, 1.0] * timing.CALLS))  # each call takes a second
-    monkeypatch.setattr(timing.time, 'perf_counter', lambda: next(clock))
-    assert product() == 2 * 8 ** 3
+    monkeypatch.setattr(device, 'SIZE', 8)
+    clock = iter(range(10**6))  # each call takes a second
+    monkeypatch.setattr(device.time, 'perf_counter', lambda: float(next(clock)))
+    assert timing.product() == 2 * 8 ** 3
 
 
 def test_a_peer_answers_and_what_it_dies_of_is_said(peer):

@@ -66,8 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         at_least(FEWEST_ROUNDS, **{'--rounds': options.rounds})
         at_least(1, **{'--steps': options.steps, '--lines': 1 if options.lines is None else options.lines})
         for path in filter(None, (options.markdown, options.json)):
-            if not pathlib.Path(path).parent.is_dir():
-                raise UserError(f'{path}: there is no such folder')
+            workdir.require_folder(path)
         rows = []
         for row in measure(options):
             rows.append(row)

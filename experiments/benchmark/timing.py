@@ -1,15 +1,14 @@
 """Contenders measured in turns, so that what slows the machine down slows all of them, and rows of a table of it."""
 
 import statistics
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
+from research.training import device
 
 OURS = 'Seq2Lab'
-WIDTH = 1024         # of the square matrices whose product tells the machine's rate
-CALLS = 50           # products a turn
+PRODUCT = f'product of two float32 matrices of {device.SIZE} x {device.SIZE} (XLA)'  # tells the machine's rate
+SECONDS = 0.5        # of products a turn
 
 Track = Callable[[Sequence, str], Iterable]  # (what is gone through, words) -> the same, with progress shown
 
@@ -52,22 +51,6 @@ def row(section: str, work: str, by: str, unit: str, values: Sequence[float], ou
     return Row(section, work, by, unit, statistics.median(values), min(values), max(values), ratio, len(values), note)
 
 
-class Product:
-    """The rate of a float32 product of two square matrices of WIDTH, compiled by XLA: the machine's limit."""
-
-    name = f'product of two float32 matrices of {WIDTH} x {WIDTH} (XLA)'
-
-    def __init__(self):
-        """Compiles and warms it."""
-        self._inputs = jax.random.normal(jax.random.key(0), (2, WIDTH, WIDTH))
-        self._product = jax.jit(lambda inputs: inputs[0] @ inputs[1]).lower(self._inputs).compile()
-        self()
-
-    def __call__(self) -> float:
-        """FLOPs a second, 2 for each multiply-add: that of the median call."""
-        seconds = []
-        for _ in range(CALLS):
-            begin = time.perf_counter()
-            jax.block_until_ready(self._product(self._inputs))
-            seconds.append(time.perf_counter() - begin)
-        return 2 * WIDTH ** 3 / statistics.median(seconds)
+def product() -> float:
+    """The machine's limit, FLOPs a second: of PRODUCT, for a while."""
+    return device.matrix_product_rate('float32', SECONDS)

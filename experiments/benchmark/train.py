@@ -13,12 +13,13 @@ import numpy as np
 from configs import benchmark as benchmark_config
 from experiments.benchmark import joeynmt
 from experiments.benchmark.process import Peer
-from experiments.benchmark.timing import OURS, Product, Row, Track, row, turns
+from experiments.benchmark.timing import OURS, PRODUCT, Row, Track, product, row, turns
 from research import build, compiling
 from research.shapes import Batch, Places
 from research.study.arms import override
 from research.text import batches
 from research.text.vocabulary import SPECIAL
+from research.train import Feed
 from research.training import loop
 
 MODELS = {'transformer': ('transformer', 'Transformer 3 + 3, width 256'),  # name -> words of the config, for a table
@@ -27,7 +28,6 @@ WARM = 10                      # batches before the first window, as many update
 PEER_UPDATES = 5               # of JoeyNMT a turn
 SENTENCES, LENGTH = 128, 16    # dense: of a batch; symbols of each side of a sentence
 DENSE_STEPS = 3                # a turn
-PASSES = 3                     # a backward pass costs two forward ones
 NOTES = (
     'Ratio: of the speed of ours to this one, the median of those of the turns.',
     f'Real batches have {joeynmt.BATCH:,} positions a side, padding counted. Ours are of few shapes, chosen so that '
@@ -68,30 +68,22 @@ class Training:
         self._update = loop.Programs(compiling.compiled(
             loop.lowering(build.train_step(config, model, optimiser), self._state, self.plan.shapes, donate=True),
             lambda shape, done: progress(f'{done} of {len(self.plan.shapes)} programs are compiled')))
-        self._waiting = 0.0
         self._stream = batches.stream(self.plan)
-        self._batches = self._waited_for()
+        self._feed = Feed(self._stream, build.step_flops(config, model))
         self.window(WARM)
 
     def window(self, steps: int) -> Window:
         """The next batches of the plan."""
-        found, self._waiting, begin = [], 0.0, time.perf_counter()
-        self._state = loop.train(self._state, self._batches, self._update, int(self._state.step) + steps,
+        found, before, begin = [], self._feed.totals, time.perf_counter()
+        self._state = loop.train(self._state, self._feed, self._update, int(self._state.step) + steps,
                                  [lambda step, state, metrics: found.append(metrics['tokens'])])
         jax.block_until_ready(self._state)
-        return Window(float(np.sum(jax.device_get(found))), time.perf_counter() - begin, self._waiting)
+        return Window(float(np.sum(jax.device_get(found))), time.perf_counter() - begin,
+                      self._feed.totals.since(before).waited)
 
     def close(self) -> None:
         """Ends the thread."""
-        self._batches.close()
         self._stream.close()
-
-    def _waited_for(self) -> Iterator[Batch]:
-        while True:
-            begin = time.perf_counter()
-            batch = next(self._stream)
-            self._waiting += time.perf_counter() - begin
-            yield batch
 
 
 class Dense:
@@ -118,7 +110,7 @@ class Dense:
             jax.random.key(0))
         self._update = jax.jit(build.train_step(config, model, optimiser), donate_argnums=0).lower(
             self._state, self._batch).compile()
-        self.flops = PASSES * sentences * build.flops(model, length, length)
+        self.flops = build.step_flops(config, model)((sentences, length, length))
         self.seconds(1)
 
     def seconds(self, steps: int) -> float:
@@ -186,21 +178,21 @@ def dense(name: str, vocabulary: int, rounds: int, python: pathlib.Path | None, 
             progress(f'PyTorch warms up: {name}')
             peer = stack.enter_context(Peer(python, 'torch_dense', [name, sentences, length, vocabulary]))
         progress(f'compiling: {name}, no padding')
-        ours, product = Dense(benchmark_config.get_config(words), vocabulary, sentences, length), Product()
+        ours = Dense(benchmark_config.get_config(words), vocabulary, sentences, length)
         tokens = DENSE_STEPS * sentences * length
-        contenders = {OURS: lambda: tokens / ours.seconds(DENSE_STEPS), Product.name: product}
+        contenders = {OURS: lambda: tokens / ours.seconds(DENSE_STEPS), PRODUCT: product}
         if peer is not None:
             contenders[peer.name] = lambda: tokens / peer.ask(steps=DENSE_STEPS)['seconds']
         found = turns(contenders, rounds, track, f'no padding, {name}')
     yield row('train', work, OURS, unit, found[OURS])
     by = 'PyTorch' if peer is None else peer.name
     yield row('train', work, by, unit, found.get(by, ()), found[OURS])
-    rates = found[Product.name]
-    yield row('train', work, Product.name, 'GFLOP/s', [rate / 1e9 for rate in rates])
+    rates = found[PRODUCT]
+    yield row('train', work, PRODUCT, 'GFLOP/s', [rate / 1e9 for rate in rates])
     flops = [ours.flops / (sentences * length) * speed for speed in found[OURS]]
     yield row('train', work, f'{OURS}, of that rate', '%',
               [100 * speed / rate for speed, rate in zip(flops, rates, strict=True)],
-              note=f'{ours.flops / 1e9:.1f} GFLOP an update by formula, {PASSES} x forward')
+              note=f'{ours.flops / 1e9:.1f} GFLOP an update by formula, 3 x forward')
 
 
 def _tokens_a_second(window):

@@ -24,7 +24,7 @@ import rich.table
 from experiments.cost import measure
 from experiments.cost.measure import DIRECTIONS
 from research import compiling
-from research.errors import UserError, nearest, one_line_errors
+from research.errors import UserError, at_least, nearest, one_line_errors
 from research.study.card import VERDICTS
 from research.train import environment
 from research.training import workdir
@@ -64,12 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with one_line_errors('experiments.cost'):
         compiling.keep_programs()
         rows, lengths = measure.rows(_mixers(options.mixers)), _lengths(options.lengths)
-        for name, value, least in (('batch', options.batch, 1), ('rounds', options.rounds, FEWEST_ROUNDS)):
-            if value < least:
-                raise UserError(f'--{name} is {value}; it must be at least {least}')
+        at_least(1, **{'--batch': options.batch})
+        at_least(FEWEST_ROUNDS, **{'--rounds': options.rounds})
         for path in filter(None, (options.markdown, options.json)):
-            if not pathlib.Path(path).parent.is_dir():
-                raise UserError(f'{path}: there is no such folder')
+            workdir.require_folder(path)
         for row in rows:  # what does not fit is refused before anything is compiled
             measure.mixer(row, lengths[-1])
         track = functools.partial(rich.progress.track, console=rich.console.Console(stderr=True), auto_refresh=False)

@@ -36,8 +36,9 @@ def random_words(rng: Array, shape: tuple[int, ...]) -> Array:
       rng: a random key.
       shape: of fewer than 2^32 places.
 
-    Source: a and b: C. Wellons 2018, Prospecting for hash functions (an integer permutation of two rounds, found by
-    search for the least bias); c: 2^32 / golden ratio. Differs: the key comes in before each round.
+    Source: a, b and the shifts: C. Wellons, hash-prospector (github.com/skeeto/hash-prospector), its list of
+    permutations found by search for the least bias; c: 2^32 / golden ratio. Differs: the key comes in before each
+    round.
     """
     first, second = jax.random.bits(rng, (2,), jnp.uint32)
     place = jnp.zeros(shape, jnp.uint32)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from research.shapes import Array
 
@@ -94,16 +93,16 @@ def _chunk(hidden, targets, places):
 
 
 def _losses_and_gradients(scores, answers, label_smoothing):
-    """The cross-entropy of each answer, and its gradient: scores [R, V], int32 [R] -> [R], [R, V]."""
+    """The cross-entropy of each answer, and its gradient: scores [..., V], int32 [...] -> [...], [..., V]."""
     V = scores.shape[-1]
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
     total = jax.nn.logsumexp(scores, axis=-1, keepdims=True)
-    right = jnp.take_along_axis(scores, answers[:, None], axis=-1)
+    right = jnp.take_along_axis(scores, answers[..., None], axis=-1)
     losses = total - (1.0 - label_smoothing) * right
     if label_smoothing:
         losses = losses - label_smoothing * jnp.mean(scores, axis=-1, keepdims=True)
-    wanted = jnp.where(jnp.arange(V) == answers[:, None], 1.0 - label_smoothing, 0.0) + label_smoothing / V
-    return losses[:, 0], jnp.exp(scores - total) - wanted
+    wanted = jnp.where(jnp.arange(V) == answers[..., None], 1.0 - label_smoothing, 0.0) + label_smoothing / V
+    return losses[..., 0], jnp.exp(scores - total) - wanted
 
 
 def consistent_cross_entropy(hidden: Array, logits: Callable[[Array], Array], targets: Array, real: Array, *,
@@ -134,7 +133,7 @@ def consistent_cross_entropy(hidden: Array, logits: Callable[[Array], Array], ta
     def add(total, part):
         rows, answers, counted = part
         scores = logits(rows)
-        losses = _losses(scores, jnp.broadcast_to(answers[:, None], scores.shape[:2]), label_smoothing)
+        losses, _ = _losses_and_gradients(scores, jnp.broadcast_to(answers[:, None], scores.shape[:2]), label_smoothing)
         logs = jax.nn.log_softmax(scores, axis=-1)
         first, second = logs[:, 0], logs[:, 1]
         apart = jnp.sum((jnp.exp(first) - jnp.exp(second)) * (first - second), axis=-1)
@@ -151,15 +150,6 @@ def right_answers(hidden: Array, logits: Callable[[Array], Array], targets: Arra
         right = jnp.argmax(logits(rows), axis=-1) == answers
         return total + jnp.sum(jnp.where(counted, right, False)).astype(jnp.float32), None
     return _over_chunks(add, hidden, targets, real, chunk)
-
-
-def _losses(scores, answers, label_smoothing):
-    """The cross-entropy of each answer: scores [..., V] and int32 [...] -> [...]."""
-    losses = optax.softmax_cross_entropy_with_integer_labels(scores, answers)
-    if label_smoothing:
-        uniform = jax.nn.logsumexp(scores, axis=-1) - jnp.mean(scores, axis=-1)
-        losses = (1.0 - label_smoothing) * losses + label_smoothing * uniform
-    return losses
 
 
 def _over_chunks(add, hidden, targets, real, chunk):

@@ -52,6 +52,12 @@ def replace(path: pathlib.Path, text: str) -> None:
         raise UserError(f'{path}: cannot be written ({error.strerror})') from None
 
 
+def require_folder(path: str | pathlib.Path) -> None:
+    """Raises UserError where a file cannot be written because its folder is missing: to be known before the work."""
+    if not pathlib.Path(path).parent.is_dir():
+        raise UserError(f'{path}: there is no such folder')
+
+
 def flat(tree: Any, above: str = '') -> dict[str, Any]:
     """Nested dicts, or a config, as one dict of dotted keys."""
     leaves = {}
