@@ -152,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.reconfigure(encoding='utf-8', newline='\n')  # whatever the locale: as it came in
         lines = read(sys.stdin.buffer, 1 if sys.stdin.isatty() else AT_ONCE)
         batches = scored(lines, Scorer(*common), run) if options.score else translated(
-            lines, Translator(*common, sampling=asked.sampling), run, options.prefixes, asked)
+            lines, Translator(*common, sampling=asked.sampling, best=asked.outputs), run, options.prefixes, asked)
         try:
             with _opened(options.alignments) as links:
                 for batch in batches:

@@ -66,13 +66,14 @@ class Translator:
       with_weights: also return the attention weights.
       progress: called with (lines done, lines read) after each batch; both count the lines before the first.
       sampling: how to draw outputs; None = they are searched for.
+      best: how many outputs of each line a search is to give, at most as many as it has beams; fewer are found sooner.
     """
 
     def __init__(self, model: EncoderDecoder, source: Vocabulary, target: Vocabulary, decoding: Decoding,
                  with_weights: bool = False, progress: Progress = lambda done, lines: None,
-                 sampling: Sampling | None = None):
+                 sampling: Sampling | None = None, best: int = 1):
         """Compiles nothing yet."""
-        self.model, self.source, self.target = model, source, target
+        self.model, self.source, self.target, self.best = model, source, target, best
         self.decoding, self.with_weights, self.progress, self.sampling = decoding, with_weights, progress, sampling
         self._programs = {}
 
@@ -111,7 +112,7 @@ class Translator:
 
     def n_best(self, params: Params, lines: Sequence[str], prefixes: Sequence[str] | None = None,
                first: int = 1) -> list[list[Translation]]:
-        """All outputs for each line that the search holds, best first, or as many as are drawn, in that order.
+        """The `best` outputs for each line, best first, or as many as are drawn, in that order.
 
         Args:
           params: of the model.
@@ -187,7 +188,7 @@ class Translator:
             return functools.partial(greedy, self.model, **options)
         return functools.partial(beam, self.model, beams=self.decoding.beams, penalty=self.decoding.length_penalty,
                                  penalise_by=self.decoding.penalise_by, coverage=self.decoding.coverage_penalty,
-                                 patience=self.decoding.patience, **options)
+                                 patience=self.decoding.patience, best=self.best, **options)
 
     def _groups(self, ids, first=1):
         """(rows, S, indices of at most that many lines), shortest lines first: those beside each other end together."""

@@ -215,7 +215,7 @@ def random(letters):
 def searched(random):
     """A translator of several beams that returns what was read, and all that it finds for TEXTS."""
     model, params, *vocabularies = random
-    made = Translator(model, *vocabularies, WIDE, with_weights=True)
+    made = Translator(model, *vocabularies, WIDE, with_weights=True, best=WIDE.beams)
     return made, made.n_best(params, TEXTS)
 
 
@@ -248,6 +248,15 @@ def test_the_outputs_of_a_line_are_different_and_ranked_and_the_first_is_the_ans
         assert order == sorted(order)
         equal([first], outputs[:1])
     assert len({one.text for one in best}) > 3
+
+
+@pytest.mark.parametrize('best', [1, 2])
+def test_fewer_outputs_are_the_first_ones(random, searched, best):
+    model, params, *vocabularies = random
+    for outputs, every in zip(Translator(model, *vocabularies, WIDE, best=best).n_best(params, TEXTS), searched[1],
+                              strict=True):
+        equal(outputs, every[:best])
+        assert len(outputs) == min(best, len(every))
 
 
 def test_many_lines_together_are_as_each_alone(random, searched):

@@ -13,6 +13,7 @@ from research.decoding.contract import (
     never_written,
     penalise,
     readable,
+    require_best,
     require_length_penalty,
     require_patience,
     require_penalty,
@@ -43,27 +44,28 @@ class Paths(NamedTuple):
 class Given(NamedTuple):
     """What is known of each sentence before the search."""
 
-    memory: Memory         # the model's, repeated; [B, W, ...] in every leaf
+    memory: Memory         # the model's, the same for all of a sentence; [B, K, ...] in every leaf
     places: Places         # [B, S] each, of the source
     limits: Array          # int32 [B]
     prefix: Array | None   # int32 [B, P]
 
 
 class Search(NamedTuple):
-    """What the loop hands on, sentence by sentence."""
+    """What a step hands on, sentence by sentence: K = 1 live hypothesis before the first symbol, W from then on."""
 
     given: Given
-    carry: Carry           # the model's; [B, W, ...] in every leaf
-    live: Paths            # W that have no end symbol, the best by score
+    carry: Carry           # the model's; [B, K, ...] in every leaf
+    live: Paths            # K that have no end symbol, the best by score
     finished: Paths        # W that have one, the best by penalised score
     ended: Array           # int32 [B]: how many hypotheses have got one
-    totals: Array | None   # float32 [B, W, S]: how much each live hypothesis has read of each source position
+    totals: Array | None   # float32 [B, K, S]: how much each live hypothesis has read of each source position
     weights: Array | None  # [B, T, W, N, S]: what each live hypothesis read at each step
 
 
 def beam(model: EncoderDecoder, params: Params, source: Array, places: Places, *, length: int, beams: int,
          penalty: float, penalise_by: str = 'wu', coverage: float = 0.0, patience: float = 0.0,
-         limits: Array | None = None, prefix: Array | None = None, with_weights: bool = False) -> Hypotheses:
+         limits: Array | None = None, prefix: Array | None = None, with_weights: bool = False,
+         best: int | None = None) -> Hypotheses:
     """Extends the W best unfinished hypotheses of each sentence by every symbol, again and again.
 
         live       a        a dog      a big dog        the W best without an end, by score
@@ -73,9 +75,9 @@ def beam(model: EncoderDecoder, params: Params, source: Array, places: Places, *
 
     Of all W x V extensions the best 2W are candidates: at most W of them write the end symbol, so W are left to stay
     live. An end symbol finishes a hypothesis only as one of the W best extensions; so one beam without a penalty is
-    greedy search, and with one it never ranks lower. A sentence is over when it cannot improve (`settled`), which
-    changes nothing in what is returned, or when patience ends. The model's carry follows the beams; its memory, the
-    same for all beams of a sentence, is repeated once.
+    greedy search, and with one it never ranks lower. A sentence is over when what is returned of it cannot improve
+    (`settled`), or when patience ends. The first symbols are those of one hypothesis, so that step is of B rows, not of
+    B x W. The model's carry follows the beams; its memory, the same for all beams of a sentence, is repeated once.
 
     Args:
       model: what the five functions of models.contract call; static under jit.
@@ -92,13 +94,15 @@ def beam(model: EncoderDecoder, params: Params, source: Array, places: Places, *
       limits: int32 [B], 1 to length: the most symbols of each sentence; None = `length` for all.
       prefix: int32 [B, P], what the outputs begin with, of `force`; it counts in the scores. None = nothing is given.
       with_weights: also return what each symbol read; static.
+      best: how many hypotheses are returned, 1 to W, None = W; static. They are the same whatever it is: where fewer
+        are wanted, a sentence is over sooner.
 
     Returns:
-      Hypotheses, W for each sentence.
+      Hypotheses, `best` for each sentence.
 
     Raises:
       UserError: length or beams is not positive, a penalty or patience is negative or not finite, penalise_by is
-        unknown, P is not below T, or weights or coverage are asked of a model that has no weights.
+        unknown, best is not 1 to W, P is not below T, or weights or coverage are asked of a model that has no weights.
 
     Source: Wu et al. 2016, arXiv:1609.08144, section 7; patience: Kasai et al. 2022, arXiv:2204.05424, section 2.
     Differs: no pruning by distance to the best; the search ends when nothing can improve.
@@ -109,36 +113,38 @@ def beam(model: EncoderDecoder, params: Params, source: Array, places: Places, *
     require_length_penalty(penalise_by)
     require_penalty('coverage', coverage)
     require_patience(patience)
+    best = beams if best is None else best
+    require_best(best, beams)
     require_room(prefix, length)
     B, W = source.shape[0], beams
     limits = jnp.full(B, length, jnp.int32) if limits is None else limits
-    memory = jax.tree.map(lambda leaf: jnp.repeat(leaf, W, axis=0), encode(model, params, source, places))
+    memory = encode(model, params, source, places)
     room = length if B <= contract.FEW else min(length, source.shape[1] + SPARE)
     carry = start(model, params, memory, room)
     totals = weights = None
     if with_weights or coverage:
-        shape = shape_of_weights(model, params, memory, carry, jnp.full(B * W, BEGIN, jnp.int32))
+        shape = shape_of_weights(model, params, memory, carry, jnp.full(B, BEGIN, jnp.int32))
         if with_weights:
             weights = jnp.zeros((B, length, W, *shape.shape[1:]), shape.dtype)
         if coverage:
             require_source_positions(shape, places)
-            totals = jnp.zeros((B, W, shape.shape[2]), jnp.float32)
+            totals = jnp.zeros((B, 1, shape.shape[2]), jnp.float32)
 
     def step_of_all(position: Array, search: Search) -> Search:
         (memory, places, _, prefix), carry, live, totals, weights = (
             search.given, search.carry, search.live, search.totals, search.weights)
         goes_on = going(position, search)
-        B = goes_on.shape[0]
+        B, K = live.scores.shape
         token = jnp.where(position == 0, BEGIN, live.tokens[:, :, position - 1])
-        hidden, read, carry = step(model, params, *together((memory, carry)), token.reshape(B * W))
+        hidden, read, carry = step(model, params, *together((memory, carry)), token.reshape(B * K))
         if with_weights:
-            weights = weights.at[:, position].set(read.reshape(B, W, *read.shape[1:]))
+            weights = weights.at[:, position, :K].set(read.reshape(B, K, *read.shape[1:]))
         if coverage:
             totals = totals + jnp.mean(read.astype(jnp.float32), axis=1).reshape(totals.shape)
             live = live._replace(coverage=coverage_penalty(totals, places, coverage))
         scores = logits(model, params, hidden)
         V = scores.shape[-1]
-        scores, extensions = best_extensions(scores.reshape(B, W, V), live.scores, 2 * W, prefix, position)
+        scores, extensions = best_extensions(scores.reshape(B, K, V), live.scores, 2 * W, prefix, position)
         candidates = append(live, extensions // V, extensions % V, scores, position)
         ends = extensions % V == END
         finishing = keep(candidates, ends & (jnp.arange(2 * W) < W))
@@ -148,11 +154,11 @@ def beam(model: EncoderDecoder, params: Params, source: Array, places: Places, *
         live = choose(live, largest(live.scores, W))
         ended = search.ended + jnp.sum(finishing.scores > -jnp.inf, axis=1)
         live, finished, ended = within(goes_on, (live, finished, ended), (search.live, search.finished, search.ended))
-        carry, totals = choose((apart(carry, W), totals), live.beams[:, :, position])
+        carry, totals = choose((apart(carry, K), totals), live.beams[:, :, position])
         return Search(search.given, carry, live, finished, ended, totals, weights)
 
     def going(position: Array, search: Search) -> Array:
-        finished = rank(search.finished, penalty, penalise_by)
+        finished = rank(search.finished, penalty, penalise_by)[:, :best]
         over = settled(search.live.scores, finished, search.given.limits, penalty, penalise_by)
         if patience:
             over |= search.ended >= max(1, math.floor(patience * W + 0.5))
@@ -162,15 +168,18 @@ def beam(model: EncoderDecoder, params: Params, source: Array, places: Places, *
         carry = longer(model, params, *together((search.given.memory, search.carry)), length)
         return search._replace(carry=apart(carry, W))
 
-    search = Search(Given(apart(memory, W), places, limits, prefix), apart(carry, W), *beginning(places, W, length),
-                    jnp.zeros(B, jnp.int32), totals, weights)
-    search = until_all_are_over(going, step_of_all, search, *((room, roomier) if room < length else ()))
-    return ranked(search, penalty, penalise_by)
+    search = step_of_all(jnp.int32(0), Search(
+        Given(apart(memory, 1), places, limits, prefix), apart(carry, 1), *beginning(places, W, length),
+        jnp.zeros(B, jnp.int32), totals, weights))
+    repeated = jax.tree.map(lambda leaf: jnp.repeat(leaf, W, axis=1), search.given.memory)
+    search = search._replace(given=search.given._replace(memory=repeated))
+    search = until_all_are_over(going, step_of_all, search, 1, *((room, roomier) if room < length else ()))
+    return ranked(search, penalty, penalise_by, best)
 
 
 def best_extensions(logits: Array, live: Array, count: int, prefix: Array | None = None,
                     position: Array | None = None) -> tuple[Array, Array]:
-    """The best of all W x V extensions of each sentence, of equal ones the first.
+    """The best of all K x V extensions of each sentence, of equal ones the first.
 
         live[w] + log softmax(logits[w])[v],  -inf where v may not be written
 
@@ -178,15 +187,15 @@ def best_extensions(logits: Array, live: Array, count: int, prefix: Array | None
     maxima, so it is none of the k best; and where the chunks are in their order, equal extensions are, too.
 
     Args:
-      logits: [B, W, V], not normalised.
-      live: float32 [B, W], the scores of what is extended.
-      count: k, at most W x V.
+      logits: [B, K, V], not normalised.
+      live: float32 [B, K], the scores of what is extended.
+      count: k; where it is more than K x V, the rest has score -inf.
       prefix, position: of `force`.
 
     Returns:
       Float32 [B, k], the largest first, and int32 [B, k], which are w V + v.
     """
-    B, W, V = logits.shape
+    B, K, V = logits.shape
     logits = logits.astype(jnp.float32)
     highest = jnp.max(logits, axis=-1)
     total = jnp.log(jnp.sum(jnp.exp(logits - highest[..., None]), axis=-1))
@@ -196,16 +205,17 @@ def best_extensions(logits: Array, live: Array, count: int, prefix: Array | None
         return live[..., None] + force(gains, prefix, position, symbols)
     rows, whole = (live, highest, total), V // CHUNK * CHUNK
     maxima = jnp.concatenate([
-        jnp.max(scores(logits[..., begin:end], jnp.arange(begin, end), *rows).reshape(B, W, -1, size), axis=-1)
+        jnp.max(scores(logits[..., begin:end], jnp.arange(begin, end), *rows).reshape(B, K, -1, size), axis=-1)
         for begin, end, size in ((0, whole, CHUNK), (whole, V, V - whole)) if begin < end], axis=-1)
     chunks = maxima.shape[-1]
-    chosen = jnp.sort(largest(maxima.reshape(B, W * chunks), min(count, W * chunks)), axis=-1)
+    chosen = jnp.sort(largest(maxima.reshape(B, K * chunks), min(count, K * chunks)), axis=-1)
     beams, symbols = chosen // chunks, (chosen % chunks)[..., None] * CHUNK + jnp.arange(CHUNK)  # [B, k], [B, k, C]
     inside = jnp.minimum(symbols, V - 1)
     found = scores(logits[jnp.arange(B)[:, None, None], beams[..., None], inside], inside, *choose(rows, beams))
     found = jnp.where(symbols < V, found, -jnp.inf).reshape(B, -1)
-    best, at = jax.lax.top_k(found, count)
-    return best, jnp.take_along_axis((beams[..., None] * V + inside).reshape(B, -1), at, axis=1)
+    best, at = jax.lax.top_k(found, min(count, found.shape[1]))
+    places, more = jnp.take_along_axis((beams[..., None] * V + inside).reshape(B, -1), at, axis=1), count - at.shape[1]
+    return jnp.pad(best, ((0, 0), (0, more)), constant_values=-jnp.inf), jnp.pad(places, ((0, 0), (0, more)))
 
 
 def rank(paths: Paths, penalty: float, penalise_by: str) -> Array:
@@ -252,9 +262,9 @@ def within(going: Array, new: Any, old: Any) -> Any:
 
 
 def settled(live: Array, finished: Array, limits: Array | int, penalty: float, penalise_by: str = 'wu') -> Array:
-    """Which sentences have the W best hypotheses already.
+    """Which sentences have the k best hypotheses already.
 
-    penalise(max_w live[w], limit) <= min_w finished[w]
+    penalise(max_w live[w], limit) <= min_k finished[k]
 
     Exact: no log-probability is positive, so the score of a live hypothesis only falls; a score, being negative, is
     divided by most at the largest length; and no coverage penalty is positive. No hypothesis that is still to end can
@@ -262,7 +272,7 @@ def settled(live: Array, finished: Array, limits: Array | int, penalty: float, p
 
     Args:
       live: [B, W] scores of live hypotheses.
-      finished: [B, W] penalised scores of finished ones; -inf for each that is still missing.
+      finished: [B, k] penalised scores of the best finished ones; -inf for each that is still missing.
       limits: [B], the largest length of each sentence.
       penalty, penalise_by: of `penalise`.
 
@@ -273,17 +283,18 @@ def settled(live: Array, finished: Array, limits: Array | int, penalty: float, p
 
 
 def beginning(places: Places, beams: int, length: int) -> tuple[Paths, Paths]:
-    """The live and the finished hypotheses before the first symbol.
+    """The live hypothesis and the W finished ones before the first symbol.
 
-    One live hypothesis without a symbol, so that the first symbols differ; or, in a sentence without any source, one
-    finished hypothesis without a symbol, and nothing that is live.
+    The live one has no symbol; in a sentence without any source it is the first of the finished ones, and nothing is
+    live.
     """
-    B = places.segment.shape[0]
-    symbols, counts = jnp.full((B, beams, length), PAD, jnp.int32), jnp.zeros((B, beams), jnp.int32)
-    first, some = jnp.arange(beams) == 0, readable(places)[:, None]
-    return tuple(Paths(symbols, jnp.zeros_like(symbols), counts, jnp.where(first & here, 0.0, -jnp.inf),
-                       jnp.zeros((B, beams), jnp.float32))
-                 for here in (some, ~some))
+    B, some = places.segment.shape[0], readable(places)[:, None]
+
+    def paths(count, here):
+        symbols, first = jnp.full((B, count, length), PAD, jnp.int32), jnp.arange(count) == 0
+        return Paths(symbols, jnp.zeros_like(symbols), jnp.zeros((B, count), jnp.int32),
+                     jnp.where(first & here, 0.0, -jnp.inf), jnp.zeros((B, count), jnp.float32))
+    return paths(1, some), paths(beams, ~some)
 
 
 def append(paths: Paths, chosen: Array, tokens: Array, scores: Array, position: Array) -> Paths:
@@ -323,13 +334,13 @@ def together(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0] * leaf.shape[1], *leaf.shape[2:]), tree)
 
 
-def ranked(search: Search, penalty: float, penalise_by: str) -> Hypotheses:
-    """The W best of a search that is over: what is finished first, then what is not, each by penalised score."""
+def ranked(search: Search, penalty: float, penalise_by: str, best: int) -> Hypotheses:
+    """The best of a search that is over: what is finished first, then what is not, each by penalised score."""
     B, W, T = search.live.tokens.shape
     paths = both(search.finished, search.live)
     finished = (jnp.arange(2 * W) < W) & (paths.scores > -jnp.inf)
     penalised = rank(paths, penalty, penalise_by)
-    order = jnp.lexsort((-penalised, ~finished))[:, :W]
+    order = jnp.lexsort((-penalised, ~finished))[:, :best]
     paths, penalised, finished = choose((paths, penalised, finished), order)
     lengths = jnp.where(paths.scores > -jnp.inf, paths.lengths, 0)
     written = jnp.arange(T) < lengths[:, :, None]

@@ -52,7 +52,8 @@ def never_written(symbols: Array) -> Array:
 
 
 def until_all_are_over(going: Callable[[Array, Any], Array], step: Callable[[Array, Any], Any], state: Any,
-                       room: int | None = None, roomier: Callable[[Any], Any] = lambda state: state) -> Any:
+                       first: int = 0, room: int | None = None,
+                       roomier: Callable[[Any], Any] = lambda state: state) -> Any:
     """Takes steps until no sentence goes on; when half of the rows are over, the others go on alone.
 
         rows of a step     # # # # # # # #                  sentences of 2, 3, 3, 3, 3, 5, 6 and 9 symbols
@@ -68,8 +69,9 @@ def until_all_are_over(going: Callable[[Array, Any], Array], step: Callable[[Arr
       going: (position int32 [], state) -> bool [rows], which sentences go on.
       step: (position, state) -> the state after one more symbol. Of a sentence that does not go on it must leave what
         is returned as it is: such a sentence may still be among the rows or not.
-      state: before the first symbol; a tree with the sentences first in every leaf.
-      room: how many steps `state` has room for; None = all there will be.
+      state: a tree with the sentences first in every leaf.
+      first: the position of the next symbol.
+      room: how many symbols `state` has room for; None = all there will be.
       roomier: state -> the state with room for all, needed when `room` is over or half of the rows are.
 
     Returns:
@@ -92,7 +94,7 @@ def until_all_are_over(going: Callable[[Array, Any], Array], step: Callable[[Arr
         left = jnp.argsort(~going(position, state), stable=True)[:few]
         part = search(position, jax.tree.map(lambda leaf: leaf[left], state), few, halvings - 1)
         return jax.tree.map(lambda leaf, new: leaf.at[left].set(new), state, part)
-    position, state = jnp.int32(0), jax.tree.map(jnp.asarray, state)
+    position, state = jnp.int32(first), jax.tree.map(jnp.asarray, state)
     rows = jax.tree.leaves(state)[0].shape[0]
     if room is not None:
         position, state = steps(position, state, half(rows, HALVINGS), room)
@@ -172,6 +174,18 @@ def require_positive(name: str, value: int) -> None:
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise UserError(f'decoding: {name} is {value!r}; it must be a positive integer')
+
+
+def require_best(best: int, beams: int) -> None:
+    """Refuses more hypotheses than a search holds.
+
+    Raises:
+      UserError: best is not 1 to beams.
+    """
+    require_positive('best', best)
+    if best > beams:
+        raise UserError(f'decoding: best is {best}, and a search with {beams} beams holds so many; best must be at '
+                        'most that')
 
 
 def require_penalty(name: str, value: float) -> None:

@@ -23,9 +23,11 @@ SEEDS = range(3)
 
 
 @functools.cache
-def searching(beams, penalty, penalise_by='wu', coverage=0.0, length=LENGTH, with_weights=False, patience=0.0):
-    return jax.jit(functools.partial(beam, toy.MODEL, length=length, beams=beams, penalty=penalty, patience=patience,
-                                     penalise_by=penalise_by, coverage=coverage, with_weights=with_weights))
+def searching(beams, penalty, penalise_by='wu', coverage=0.0, length=LENGTH, with_weights=False, patience=0.0,
+              best=None):
+    return jax.jit(functools.partial(
+        beam, toy.MODEL, length=length, beams=beams, penalty=penalty, patience=patience, penalise_by=penalise_by,
+        coverage=coverage, with_weights=with_weights, best=best))
 
 
 def found(tables, source, places, *, prefix=None, **options):
@@ -180,6 +182,49 @@ def test_the_loop_stops_when_no_sentence_can_improve(lengths, monkeypatch):
     monkeypatch.setattr(beam_search, 'settled', lambda live, *_: jnp.zeros(len(live), bool))
     never = jax.jit(functools.partial(beam, toy.MODEL, length=LENGTH, beams=2, penalty=0.6))(tables, source, places)
     assert np.any(np.isnan(never.scores))
+
+
+def steps_of(tables, source, places, **options):
+    """After how many steps nothing that is returned changes any more, not even if every later score is nan."""
+    expected, steps = found(tables, source, places, **options), LENGTH
+    while steps > 1:
+        cut = {**tables, 'positions': tables['positions'].copy()}
+        cut['positions'][steps - 1:] = np.nan
+        result = found(cut, source, places, **options)
+        if not all(map(np.array_equal, *map(jax.tree.leaves, (result, expected)))):
+            break
+        steps -= 1
+    return steps
+
+
+@pytest.mark.parametrize('by', [(0.0,), (1.0,), (1.0, 'power', 0.5)])
+@pytest.mark.parametrize('patience', [0.0, 1.0])
+def test_fewer_outputs_are_the_first_of_all_and_are_found_sooner(by, patience):
+    sooner = 0
+    for seed in SEEDS:
+        tables, (source, places) = reluctant(seed), toy.a_source(seed=seed)
+        options = {'beams': 5, 'patience': patience, 'with_weights': True, **ranking(*by)}
+        every, steps = found(tables, source, places, **options), []
+        for best in 1, 2, 5:
+            result = found(tables, source, places, best=best, **options)
+            jax.tree.map(lambda one, other, best=best: np.testing.assert_array_equal(one, other[:, :best]), result, every)
+            steps.append(steps_of(tables, source, places, best=best, **options))
+        assert steps == sorted(steps)
+        sooner += steps[0] < steps[-1]
+    assert sooner or patience
+
+
+def test_the_first_step_is_of_one_hypothesis_a_sentence():
+    """All others are of the W, and there are no more steps than symbols: what is stepped is counted by its rows."""
+    rows = []
+
+    class Counted(toy.Toy):
+        def step(self, memory, carry, token):
+            rows.append(len(token))
+            return super().step(memory, carry, token)
+    source, places = toy.a_source()
+    jax.jit(functools.partial(beam, Counted(), length=LENGTH, beams=3, penalty=0.6))(toy.tables(0), source, places)
+    assert rows == [len(toy.LENGTHS), *[3 * len(toy.LENGTHS)] * (len(rows) - 1)]
 
 
 def test_the_bound_is_the_score_of_the_best_live_hypothesis_at_the_largest_length():
@@ -342,6 +387,8 @@ def test_outputs_with_a_prefix_are_those_of_a_search_that_can_write_nothing_else
     ({'coverage': -1.0}, 'the coverage penalty is -1.0; it must be a finite number, 0 or more'),
     ({'patience': -1.0}, 'patience is -1.0; it must be a finite number, 0 or more'),
     ({'patience': float('nan')}, 'patience is nan'),
+    ({'best': 0}, 'best is 0; it must be a positive integer'),
+    ({'best': 3}, 'best is 3, and a search with 2 beams holds so many; best must be at most that'),
     ({'prefix': PREFIXES}, 'a prefix may have 3 symbols and an output 3; a prefix must be shorter than its output')])
 def test_numbers_that_mean_nothing_are_refused(options, message):
     with pytest.raises(UserError, match=message):
@@ -398,10 +445,10 @@ def test_what_is_over_makes_room_when_half_of_what_is_left_is(lengths, few, halv
     def step(position, state):
         return state[0], state[1] + 1, state[2].at[:, position].set(position, mode='drop')
     state = np.int32(lengths), np.zeros(len(lengths), np.int32), np.full((len(lengths), room or 9), -1)
-    more = () if room is None else (room, lambda state: (*state[:2], jnp.pad(state[2], ((0, 0), (0, 9 - room)),
-                                                                             constant_values=-1)))
+    more = {} if room is None else {'room': room, 'roomier': lambda state: (
+        *state[:2], jnp.pad(state[2], ((0, 0), (0, 9 - room)), constant_values=-1))}
     _, counted, written = jax.jit(lambda state: until_all_are_over(
-        lambda position, state: state[0] > position, step, state, *more))(state)
+        lambda position, state: state[0] > position, step, state, **more))(state)
     np.testing.assert_array_equal(counted, expected)
     np.testing.assert_array_equal(written, np.where(np.arange(9) < np.array(expected)[:, None], np.arange(9), -1))
 
