@@ -130,6 +130,7 @@ class Translator:
                   for rows, S, members in self._groups(ids, first)]
         self._compile(params, [(rows, S, room) for rows, S, room, _ in groups])
         done = 0
+        groups.reverse()  # the longest first: what is short fills the end, when workers have no more to begin
         with concurrent.futures.ThreadPoolExecutor(self._workers()) as pool:
             searches = [pool.submit(self._found, params, ids, given, first, *group) for group in groups]
             try:

@@ -117,6 +117,22 @@ def test_without_peers_their_rows_stay_empty_and_ours_do_not(tmp_path, monkeypat
     assert page.count('3 sentences of 4 + 4') == 1  # what is the same is said once
 
 
+def test_what_a_symbol_costs_is_said_for_each_batch_beside_the_smallest(monkeypatch):
+    seconds = {2: 3e-6, 4: 12e-6}
+
+    class Dense:
+        def __init__(self, config, vocabulary, sentences, length):
+            self.sentences = sentences
+
+        def seconds(self, steps):
+            return train.DENSE_STEPS * 5 * seconds[self.sentences]
+    monkeypatch.setattr(train, 'Dense', Dense)
+    rows = list(train.growth('lstm', 20, 3, lambda given, words: given, print, sizes=(2, 4), length=5))
+    assert [(row.unit, row.value, row.turns, row.ratio) for row in rows] == [
+        ('µs a target symbol', pytest.approx(1.5), 3, None), ('µs a target symbol', pytest.approx(3.0), 3, None)]
+    assert [row.note for row in rows] == ['1.00 times that of 2 sentences', '2.00 times that of 2 sentences']
+
+
 @pytest.fixture
 def small_data(tmp_path):
     """A config and the data of a dozen pairs of letters."""
@@ -199,7 +215,7 @@ def test_joeynmt_and_ctranslate2_write_what_we_write_with_our_parameters(tmp_pat
     params['embedding']['table'] = 0.2 * params['embedding']['table'].at[:4].set(0.0)
     run = evaluate.Run('run', config, model, vocabulary, vocabulary, params, 0, '')
     sources, (names, _) = ['abcabcab', 'lk', 'g', 'aaaabbbb'], ctranslate2.tokens(vocabulary, vocabulary)
-    ours = decode.symbols_of(decode.Ours(run, sources, 1, 'wu').found, vocabulary, names)
+    ours = decode.symbols_of(decode.Ours(run, sources, 1, 'wu', 0.0).found, vocabulary, names)
     with contextlib.ExitStack() as stack:
         theirs = decode.Theirs(run, sources, names, python, tmp_path, stack)
         theirs.ctranslate2_speed(1, theirs.best(1))

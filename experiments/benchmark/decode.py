@@ -21,6 +21,8 @@ from research.text.vocabulary import SPECIAL, Vocabulary
 from research.translator import Translation, Translator
 
 PENALTY = 1.0              # alpha: a score is divided by n^alpha (CTranslate2) or ((5 + n) / 6)^alpha (JoeyNMT)
+PATIENCE = 1.0             # CTranslate2's: a sentence is over when as many hypotheses have ended as there are beams
+EXACT = f'{OURS}, until nothing can improve'
 JOEYNMT_BATCH = 64         # sentences, as its configs have it
 CTRANSLATE2_BATCHES = 32, 64
 UNIT = 'output tokens/s'
@@ -30,9 +32,11 @@ NOTES = (
     'the others tokens.',
     f'Length penalty {PENALTY:g}: a score is divided by the length (ours, CTranslate2) or by (5 + length) / 6 '
     '(JoeyNMT, which has no other). Ours is timed with the former; outputs are compared by the same formula.',
-    'What differs: ours stops when no output can become better, CTranslate2 when as many have ended as there are '
-    'beams, JoeyNMT when all in the beam have ended. Ours has a limit for each sentence, the others that of the '
-    'longest one. JoeyNMT keeps no keys and values of earlier steps and writes no empty output.')
+    f'Ours and CTranslate2 end a sentence when as many hypotheses have ended as there are beams (decoding.patience = '
+    f'{PATIENCE:g}), JoeyNMT when all in the beam have; "{EXACT}" (patience 0) is what a config has unless it says '
+    'otherwise, and what the outputs of JoeyNMT are compared with.',
+    'What differs: ours has a limit for each sentence, the others that of the longest one. JoeyNMT keeps no keys and '
+    'values of earlier steps and writes no empty output.')
 
 
 class Ours:
@@ -43,11 +47,13 @@ class Ours:
       lines: to translate.
       beams: W.
       penalise_by: of the length penalty.
+      patience: of the search.
     """
 
-    def __init__(self, run: evaluate.Run, lines: Sequence[str], beams: int, penalise_by: str):
+    def __init__(self, run: evaluate.Run, lines: Sequence[str], beams: int, penalise_by: str, patience: float):
         """Compiles, and translates once."""
-        decoding = build.decoding(run.config)._replace(beams=beams, length_penalty=PENALTY, penalise_by=penalise_by)
+        decoding = build.decoding(run.config)._replace(beams=beams, length_penalty=PENALTY, penalise_by=penalise_by,
+                                                       patience=patience)
         self._translator = Translator(run.model, run.source, run.target, decoding)
         self._params, self._lines = jax.device_put(run.params), lines
         self.found: list[Translation] = []
@@ -148,8 +154,10 @@ class Theirs:
 def _rows(run, sources, names, beams, rounds, theirs, track, progress):
     work = f'{"greedy" if beams == 1 else f"beam {beams}"}, {len(sources):,} sentences of Multi30k, {sizes(run)}'
     progress(f'warming up: {work}')
-    ours = Ours(run, sources, beams, 'power')
+    ours = Ours(run, sources, beams, 'power', PATIENCE)
     contenders = {OURS: ours.speed}
+    if beams > 1:
+        contenders[EXACT] = Ours(run, sources, beams, 'power', 0.0).speed
     by = {'ctranslate2': 'CTranslate2', 'joeynmt': 'JoeyNMT'}
     notes, same = dict.fromkeys(by, ''), []
     if theirs is not None:
@@ -172,11 +180,13 @@ def _rows(run, sources, names, beams, rounds, theirs, track, progress):
                                 f'{settings["inter"]}, intra_threads {settings["intra"]}, batches of '
                                 f'{settings["batch"]} sentences')
         if beams > 1:  # with its formula
-            same = symbols_of(Ours(run, sources, beams, 'wu').found, run.target, names)
+            same = symbols_of(Ours(run, sources, beams, 'wu', 0.0).found, run.target, names)
         notes['joeynmt'] = (f'{agreeing(same, joeynmt_outputs):,} of {len(same):,} outputs are ours'
                             + (' with its length penalty' if beams > 1 else '')
                             + f'; batches of {JOEYNMT_BATCH} sentences, a part of them each turn')
     yield row('decode', work, OURS, UNIT, found[OURS])
+    if beams > 1:
+        yield row('decode', work, EXACT, UNIT, found[EXACT], found[OURS])
     for peer, name in by.items():
         yield row('decode', work, name, UNIT, found.get(name, ()), found[OURS], notes[peer])
 

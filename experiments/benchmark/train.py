@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,7 @@ WARM = 10                      # batches before the first window, as many update
 PEER_UPDATES = 5               # of JoeyNMT a turn
 SENTENCES, LENGTH = 128, 16    # dense: of a batch; symbols of each side of a sentence
 DENSE_STEPS = 3                # a turn
+GROWTH = 32, 64, 128, 256      # sentences of a batch, each batch twice the one before
 NOTES = (
     'Ratio: of the speed of ours to this one, the median of those of the turns.',
     f'Real batches have {joeynmt.BATCH:,} positions a side, padding counted. Ours are of few shapes, chosen so that '
@@ -139,6 +141,8 @@ def rows(models: Sequence[str], steps: int, rounds: int, python: pathlib.Path | 
         yield from real(name, data, steps, rounds, python, track, progress)
     for name in models:
         yield from dense(name, len(data.target), rounds, python, track, progress)
+    for name in models:
+        yield from growth(name, len(data.target), rounds, track, progress)
 
 
 def real(name: str, data: build.Data, steps: int, rounds: int, python: pathlib.Path | None, track: Track,
@@ -193,6 +197,24 @@ def dense(name: str, vocabulary: int, rounds: int, python: pathlib.Path | None, 
     yield row('train', work, f'{OURS}, of that rate', '%',
               [100 * speed / rate for speed, rate in zip(flops, rates, strict=True)],
               note=f'{ours.flops / 1e9:.1f} GFLOP an update by formula, 3 x forward')
+
+
+def growth(name: str, vocabulary: int, rounds: int, track: Track, progress: Callable[[str], None],
+           sizes: Sequence[int] = GROWTH, length: int = LENGTH) -> Iterator[Row]:
+    """Batches of more and more sentences of one length: what a symbol costs in each of them."""
+    words, title = MODELS[name]
+    contenders = {}
+    for sentences in sizes:
+        progress(f'compiling: {name}, {sentences} sentences')
+        ours = Dense(benchmark_config.get_config(words), vocabulary, sentences, length)
+        contenders[sentences] = lambda ours=ours, tokens=DENSE_STEPS * sentences * length: (
+            1e6 * ours.seconds(DENSE_STEPS) / tokens)
+    found = turns(contenders, rounds, track, f'growth, {name}')
+    for sentences, values in found.items():
+        times = statistics.median(value / first for value, first in zip(values, found[sizes[0]], strict=True))
+        work = f'{title}: {sentences} sentences of {length} + {length} symbols, no padding, no dropout'
+        yield row('train', work, OURS, 'µs a target symbol', values,
+                  note=f'{times:.2f} times that of {sizes[0]} sentences')
 
 
 def _tokens_a_second(window):

@@ -27,7 +27,7 @@ from research.models.contract import Carry, EncoderDecoder, Memory, Params, enco
 from research.shapes import Array, Places
 from research.text.vocabulary import BEGIN, END, PAD
 
-SPARE = 8  # symbols of an output, beyond those of its source, that the carry has room for at first
+SPARE = 8  # symbols of an output, beyond those of its source, that a carry has room for before it has for all
 CHUNK = 32  # symbols of the vocabulary that are looked at together
 
 
@@ -119,8 +119,8 @@ def beam(model: EncoderDecoder, params: Params, source: Array, places: Places, *
     B, W = source.shape[0], beams
     limits = jnp.full(B, length, jnp.int32) if limits is None else limits
     memory = encode(model, params, source, places)
-    room = length if B <= contract.FEW else min(length, source.shape[1] + SPARE)
-    carry = start(model, params, memory, room)
+    rooms = () if B <= contract.FEW else rooms_of(source.shape[1], length)
+    carry = start(model, params, memory, (*rooms, length)[0])
     totals = weights = None
     if with_weights or coverage:
         shape = shape_of_weights(model, params, memory, carry, jnp.full(B, BEGIN, jnp.int32))
@@ -164,8 +164,8 @@ def beam(model: EncoderDecoder, params: Params, source: Array, places: Places, *
             over |= search.ended >= max(1, math.floor(patience * W + 0.5))
         return ~over & (position < search.given.limits)
 
-    def roomier(search: Search) -> Search:
-        carry = longer(model, params, *together((search.given.memory, search.carry)), length)
+    def roomier(search: Search, room: int | None) -> Search:
+        carry = longer(model, params, *together((search.given.memory, search.carry)), room or length)
         return search._replace(carry=apart(carry, W))
 
     search = step_of_all(jnp.int32(0), Search(
@@ -173,8 +173,16 @@ def beam(model: EncoderDecoder, params: Params, source: Array, places: Places, *
         jnp.zeros(B, jnp.int32), totals, weights))
     repeated = jax.tree.map(lambda leaf: jnp.repeat(leaf, W, axis=1), search.given.memory)
     search = search._replace(given=search.given._replace(memory=repeated))
-    search = until_all_are_over(going, step_of_all, search, 1, *((room, roomier) if room < length else ()))
+    search = until_all_are_over(going, step_of_all, search, 1, rooms, roomier)
     return ranked(search, penalty, penalise_by, best)
+
+
+def rooms_of(entries: int, length: int) -> tuple[int, ...]:
+    """For how many symbols a carry has room before it has for `length`: half of the source's, then some more than it.
+
+    What is read, written and moved at each step is as large as this room, and outputs are as long as sources or so.
+    """
+    return tuple(room for room in (entries // 2, entries + SPARE) if 0 < room < length)
 
 
 def best_extensions(logits: Array, live: Array, count: int, prefix: Array | None = None,
@@ -184,7 +192,8 @@ def best_extensions(logits: Array, live: Array, count: int, prefix: Array | None
         live[w] + log softmax(logits[w])[v],  -inf where v may not be written
 
     They are read chunk by chunk. An extension outside the k chunks with the largest maxima stands behind each of these
-    maxima, so it is none of the k best; and where the chunks are in their order, equal extensions are, too.
+    maxima, so it is none of the k best; and where the chunks are in their order, equal extensions are, too. What is
+    done to a logit keeps their order, so maxima are those of the logits: they are read twice, once for their sum.
 
     Args:
       logits: [B, K, V], not normalised.
@@ -196,23 +205,32 @@ def best_extensions(logits: Array, live: Array, count: int, prefix: Array | None
       Float32 [B, k], the largest first, and int32 [B, k], which are w V + v.
     """
     B, K, V = logits.shape
-    logits = logits.astype(jnp.float32)
-    highest = jnp.max(logits, axis=-1)
-    total = jnp.log(jnp.sum(jnp.exp(logits - highest[..., None]), axis=-1))
+    logits, whole = logits.astype(jnp.float32), V // CHUNK * CHUNK
+    spans = [span for span in ((0, whole, CHUNK), (whole, V, V - whole)) if span[0] < span[1]]
 
-    def scores(logits, symbols, live, highest, total):  # of any of them, [B, K, n] and [B, K] each
-        gains = jnp.where(never_written(symbols), -jnp.inf, (logits - highest[..., None]) - total[..., None])
-        return live[..., None] + force(gains, prefix, position, symbols)
-    rows, whole = (live, highest, total), V // CHUNK * CHUNK
-    maxima = jnp.concatenate([
-        jnp.max(scores(logits[..., begin:end], jnp.arange(begin, end), *rows).reshape(B, K, -1, size), axis=-1)
-        for begin, end, size in ((0, whole, CHUNK), (whole, V, V - whole)) if begin < end], axis=-1)
-    chunks = maxima.shape[-1]
-    chosen = jnp.sort(largest(maxima.reshape(B, K * chunks), min(count, K * chunks)), axis=-1)
+    def maxima(logits):
+        return jnp.concatenate([jnp.max(logits[..., begin:end].reshape(B, K, -1, size), axis=-1)
+                                for begin, end, size in spans], axis=-1)
+
+    def writable(logits, symbols):
+        return force(jnp.where(never_written(symbols), -jnp.inf, logits), prefix, position, symbols)
+
+    def scores(logits, live, highest, total):
+        return live + ((logits - highest) - total)
+    best = maxima(logits)  # [B, K, chunks]
+    highest = jnp.max(best, axis=-1, keepdims=True)
+    rows = live[..., None], highest, jnp.log(jnp.sum(jnp.exp(logits - highest), axis=-1, keepdims=True))  # [B, K, 1]
+    if prefix is None:  # what is never written stands in the first chunk
+        first = logits[..., :CHUNK]
+        best = best.at[..., 0].set(jnp.max(writable(first, jnp.arange(first.shape[-1])), axis=-1))
+    else:
+        best = maxima(writable(logits, jnp.arange(V)))
+    chunks = best.shape[-1]
+    chosen = jnp.sort(largest(scores(best, *rows).reshape(B, K * chunks), min(count, K * chunks)), axis=-1)
     beams, symbols = chosen // chunks, (chosen % chunks)[..., None] * CHUNK + jnp.arange(CHUNK)  # [B, k], [B, k, C]
     inside = jnp.minimum(symbols, V - 1)
-    found = scores(logits[jnp.arange(B)[:, None, None], beams[..., None], inside], inside, *choose(rows, beams))
-    found = jnp.where(symbols < V, found, -jnp.inf).reshape(B, -1)
+    found = scores(logits[jnp.arange(B)[:, None, None], beams[..., None], inside], *choose(rows, beams))
+    found = jnp.where(symbols < V, writable(found, inside), -jnp.inf).reshape(B, -1)
     best, at = jax.lax.top_k(found, min(count, found.shape[1]))
     places, more = jnp.take_along_axis((beams[..., None] * V + inside).reshape(B, -1), at, axis=1), count - at.shape[1]
     return jnp.pad(best, ((0, 0), (0, more)), constant_values=-jnp.inf), jnp.pad(places, ((0, 0), (0, more)))

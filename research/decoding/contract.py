@@ -1,7 +1,7 @@
 """What every search returns, what it counts by and how it goes on. It sees a model through its five functions only."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -52,8 +52,8 @@ def never_written(symbols: Array) -> Array:
 
 
 def until_all_are_over(going: Callable[[Array, Any], Array], step: Callable[[Array, Any], Any], state: Any,
-                       first: int = 0, room: int | None = None,
-                       roomier: Callable[[Any], Any] = lambda state: state) -> Any:
+                       first: int = 0, rooms: Sequence[int] = (),
+                       roomier: Callable[[Any, int | None], Any] = lambda state, room: state) -> Any:
     """Takes steps until no sentence goes on; when half of the rows are over, the others go on alone.
 
         rows of a step     # # # # # # # #                  sentences of 2, 3, 3, 3, 3, 5, 6 and 9 symbols
@@ -63,16 +63,18 @@ def until_all_are_over(going: Callable[[Array, Any], Array], step: Callable[[Arr
                            # # # #
 
     One program: a loop follows a loop with half the rows, HALVINGS times at most and not below FEW. So a sentence that
-    is long does not cost what a batch of such sentences would.
+    is long does not cost what a batch of such sentences would. Where the last of `rooms` is over before half of the
+    rows are, one half of them goes on after the other.
 
     Args:
       going: (position int32 [], state) -> bool [rows], which sentences go on.
       step: (position, state) -> the state after one more symbol. Of a sentence that does not go on it must leave what
         is returned as it is: such a sentence may still be among the rows or not.
-      state: a tree with the sentences first in every leaf.
+      state: a tree with the sentences first in every leaf, with room for the first of `rooms`.
       first: the position of the next symbol.
-      room: how many symbols `state` has room for; None = all there will be.
-      roomier: state -> the state with room for all, needed when `room` is over or half of the rows are.
+      rooms: for how many symbols there is room in turn, before there is for all; each is one more loop to compile, in
+        which less is read and moved.
+      roomier: (state, the next of `rooms` or None) -> the state with room for so many, or for all.
 
     Returns:
       The state after the last step.
@@ -83,23 +85,31 @@ def until_all_are_over(going: Callable[[Array, Any], Array], step: Callable[[Arr
             return many if last is None else many & (at[0] < last)
         return jax.lax.while_loop(on, lambda at: (at[0] + 1, step(*at)), (position, state))
 
-    def half(rows, halvings):
-        return rows // 2 if halvings and rows > FEW else 0
+    def half(state, halvings):
+        rows = jax.tree.leaves(state)[0].shape[0]
+        return -(-rows // 2) if halvings and rows > FEW else 0
 
-    def search(position, state, rows, halvings):
-        few = half(rows, halvings)
+    def search(position, state, halvings):
+        few = half(state, halvings)
         position, state = steps(position, state, few)
-        if not few:
-            return state
-        left = jnp.argsort(~going(position, state), stable=True)[:few]
-        part = search(position, jax.tree.map(lambda leaf: leaf[left], state), few, halvings - 1)
-        return jax.tree.map(lambda leaf, new: leaf.at[left].set(new), state, part)
+        return of(position, state, few, halvings, 1) if few else state
+
+    def of(position, state, few, halvings, parts):
+        """The state after the search of `few` rows, those that go on before the others; with two parts, of all."""
+        order = jnp.argsort(~going(position, state), stable=True)
+        order = jnp.pad(order, (0, 2 * few - len(order)), mode='edge')  # of an odd number the last is twice there
+
+        def part(number, state):
+            rows = jax.lax.dynamic_slice_in_dim(order, number * few, few)
+            found = search(position, jax.tree.map(lambda leaf: leaf[rows], state), halvings - 1)
+            return jax.tree.map(lambda leaf, new: leaf.at[rows].set(new), state, found)
+        return part(0, state) if parts == 1 else jax.lax.fori_loop(0, parts, part, state)
     position, state = jnp.int32(first), jax.tree.map(jnp.asarray, state)
-    rows = jax.tree.leaves(state)[0].shape[0]
-    if room is not None:
-        position, state = steps(position, state, half(rows, HALVINGS), room)
-        state = roomier(state)
-    return search(position, state, rows, HALVINGS)
+    for room, more in zip(rooms, (*rooms[1:], None)):
+        position, state = steps(position, state, half(state, HALVINGS), room)
+        state = roomier(state, more)
+    few = half(state, HALVINGS)
+    return of(position, state, few, HALVINGS, 2) if rooms and few else search(position, state, HALVINGS)
 
 
 def force(gains: Array, prefix: Array | None, position: Array, symbols: Array | None = None) -> Array:

@@ -207,7 +207,8 @@ def test_fewer_outputs_are_the_first_of_all_and_are_found_sooner(by, patience):
         every, steps = found(tables, source, places, **options), []
         for best in 1, 2, 5:
             result = found(tables, source, places, best=best, **options)
-            jax.tree.map(lambda one, other, best=best: np.testing.assert_array_equal(one, other[:, :best]), result, every)
+            first = jax.tree.map(lambda leaf, best=best: leaf[:, :best], every)
+            jax.tree.map(np.testing.assert_array_equal, result, first)
             steps.append(steps_of(tables, source, places, best=best, **options))
         assert steps == sorted(steps)
         sooner += steps[0] < steps[-1]
@@ -426,31 +427,53 @@ def test_the_best_extensions_are_those_of_all_and_equal_ones_stand_in_their_orde
 
 @pytest.mark.parametrize(('lengths', 'few', 'halvings'), [
     ([3, 9, 1, 4, 1, 5, 9, 2, 6], 2, 9), ([3, 9, 1, 4, 1, 5, 9, 2, 6], 2, 1), ([4, 4, 4, 4], 1, 9), ([0, 0, 0], 1, 9),
-    ([7], 0, 9), ([0, 8, 0, 0, 0, 0, 0, 2], 8, 9)])
-@pytest.mark.parametrize('room', [None, 2])
-def test_what_is_over_makes_room_when_half_of_what_is_left_is(lengths, few, halvings, room, monkeypatch):
-    """Counts how often each row was in a step, against the rule row by row; there is no room for a third at first."""
+    ([7], 1, 9), ([0, 8, 0, 0, 0, 0, 0, 2], 8, 9)])
+@pytest.mark.parametrize('rooms', [(), (2,), (1, 4)])
+def test_what_is_over_makes_room_when_half_of_what_is_left_is(lengths, few, halvings, rooms, monkeypatch):
+    """Counts how often each row was in a step, against the rule row by row; what finds no room is lost."""
     monkeypatch.setattr(contract, 'FEW', few)
     monkeypatch.setattr(contract, 'HALVINGS', halvings)
-    rows, expected, position = list(range(len(lengths))), [0] * len(lengths), 0
-    while any(lengths[row] > position for row in rows):
-        going = [row for row in rows if lengths[row] > position]
-        while len(rows) > few and halvings and len(rows) // 2 >= len(going):
-            rows = (going + [row for row in rows if row not in going])[:len(rows) // 2]
-            halvings -= 1
-        for row in rows:
-            expected[row] += 1
-        position += 1
+    expected = [0] * len(lengths)
+
+    def going(rows, position):
+        return [row for row in rows if lengths[row] > position]
+
+    def half(rows, halvings):
+        return (len(rows) + 1) // 2 if halvings and len(rows) > few else 0
+
+    def steps(rows, position, halvings, last=99):
+        while len(going(rows, position)) > half(rows, halvings) and position < last:
+            for row in rows:
+                expected[row] += 1
+            position += 1
+        return position
+
+    def one_after_the_other(rows, position, halvings, parts):
+        count, rows = half(rows, halvings), sorted(rows, key=lambda row: lengths[row] <= position)
+        for part in (rows[:count], rows[count:])[:parts]:
+            now = steps(part, position, halvings - 1)
+            if half(part, halvings - 1):
+                one_after_the_other(part, now, halvings - 1, 1)
+    everyone, position = list(range(len(lengths))), 0
+    for room in (*rooms, 99):
+        if room == 99 and rooms and half(everyone, halvings):
+            one_after_the_other(everyone, position, halvings, 2)
+            continue
+        position = steps(everyone, position, halvings, room)
+        if room == 99 and half(everyone, halvings):
+            one_after_the_other(everyone, position, halvings, 1)
 
     def step(position, state):
         return state[0], state[1] + 1, state[2].at[:, position].set(position, mode='drop')
-    state = np.int32(lengths), np.zeros(len(lengths), np.int32), np.full((len(lengths), room or 9), -1)
-    more = {} if room is None else {'room': room, 'roomier': lambda state: (
-        *state[:2], jnp.pad(state[2], ((0, 0), (0, 9 - room)), constant_values=-1))}
+
+    def roomier(state, room):
+        return *state[:2], jnp.pad(state[2], ((0, 0), (0, (room or 9) - state[2].shape[1])), constant_values=-1)
+    state = np.int32(lengths), np.zeros(len(lengths), np.int32), np.full((len(lengths), (*rooms, 9)[0]), -1)
     _, counted, written = jax.jit(lambda state: until_all_are_over(
-        lambda position, state: state[0] > position, step, state, **more))(state)
+        lambda position, state: state[0] > position, step, state, 0, rooms, roomier))(state)
     np.testing.assert_array_equal(counted, expected)
-    np.testing.assert_array_equal(written, np.where(np.arange(9) < np.array(expected)[:, None], np.arange(9), -1))
+    for row, length in enumerate(lengths):
+        np.testing.assert_array_equal(written[row, :length], np.arange(length))
 
 
 @pytest.mark.parametrize('beams', [None, 3])
@@ -462,7 +485,6 @@ def test_what_is_returned_does_not_depend_on_who_leaves_the_batch_nor_on_when_th
         tables, (source, places) = reluctant(seed), toy.a_source(lengths, seed=seed)
         together = jax.jit(search)(tables, source, places, limits=limits)
         monkeypatch.setattr(contract, 'FEW', 1)
-        monkeypatch.setattr(beam_search, 'SPARE', -2)
         apart = jax.jit(lambda *given, **more: search(*given, **more))(tables, source, places, limits=limits)
         monkeypatch.undo()
         jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), apart, together)
