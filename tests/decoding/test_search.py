@@ -184,17 +184,17 @@ def test_the_loop_stops_when_no_sentence_can_improve(lengths, monkeypatch):
     assert np.any(np.isnan(never.scores))
 
 
-def steps_of(tables, source, places, **options):
-    """After how many steps nothing that is returned changes any more, not even if every later score is nan."""
-    expected, steps = found(tables, source, places, **options), LENGTH
-    while steps > 1:
-        cut = {**tables, 'positions': tables['positions'].copy()}
-        cut['positions'][steps - 1:] = np.nan
-        result = found(cut, source, places, **options)
-        if not all(map(np.array_equal, *map(jax.tree.leaves, (result, expected)))):
-            break
-        steps -= 1
-    return steps
+def counted_steps(tables, source, places, **options):
+    """How many steps were taken."""
+    counted = []
+
+    class Counted(toy.Toy):
+        def step(self, memory, carry, token):
+            jax.debug.callback(lambda: counted.append(1))
+            return super().step(memory, carry, token)
+    jax.block_until_ready(jax.jit(functools.partial(beam, Counted(), length=LENGTH, **options))(tables, source, places))
+    jax.effects_barrier()
+    return len(counted)
 
 
 @pytest.mark.parametrize('by', [(0.0,), (1.0,), (1.0, 'power', 0.5)])
@@ -202,17 +202,17 @@ def steps_of(tables, source, places, **options):
 def test_fewer_outputs_are_the_first_of_all_and_are_found_sooner(by, patience):
     sooner = 0
     for seed in SEEDS:
-        tables, (source, places) = reluctant(seed), toy.a_source(seed=seed)
-        options = {'beams': 5, 'patience': patience, 'with_weights': True, **ranking(*by)}
-        every, steps = found(tables, source, places, **options), []
+        tables, (source, places) = reluctant(seed), toy.a_source([3], seed=seed)
+        options = {'beams': 5, 'patience': patience, **ranking(*by)}
+        every, steps = found(tables, source, places, with_weights=True, **options), []
         for best in 1, 2, 5:
-            result = found(tables, source, places, best=best, **options)
+            result = found(tables, source, places, best=best, with_weights=True, **options)
             first = jax.tree.map(lambda leaf, best=best: leaf[:, :best], every)
             jax.tree.map(np.testing.assert_array_equal, result, first)
-            steps.append(steps_of(tables, source, places, best=best, **options))
+            steps.append(counted_steps(tables, source, places, best=best, **options))
         assert steps == sorted(steps)
         sooner += steps[0] < steps[-1]
-    assert sooner or patience
+    assert sooner or patience or 'power' in by  # by the mean, what goes on to the limit may still become better
 
 
 def test_the_first_step_is_of_one_hypothesis_a_sentence():
@@ -402,8 +402,8 @@ def extensions(logits, live, count, prefix=None, position=None):
     return jax.lax.top_k((live[:, :, None] + gains).reshape(len(live), -1), count)
 
 
-@pytest.mark.parametrize('V', [5, 32, 33, 100, 128])
-@pytest.mark.parametrize('kind', ['different', 'equal', 'without some', 'with a prefix'])
+@pytest.mark.parametrize('V', [5, 32, 33, 100, 512])
+@pytest.mark.parametrize('kind', ['different', 'equal', 'without some', 'with a prefix', 'never written'])
 def test_the_best_extensions_are_those_of_all_and_equal_ones_stand_in_their_order(V, kind):
     random = np.random.default_rng(V)
     logits, live = random.normal(size=(3, 4, V)).astype(np.float32), random.normal(size=(3, 4)).astype(np.float32)
@@ -415,6 +415,9 @@ def test_the_best_extensions_are_those_of_all_and_equal_ones_stand_in_their_orde
         live[:, 1:] = -np.inf  # as before the first symbol
         live[2] = -np.inf
         logits[1, 0, 3:] = -np.inf
+    elif kind == 'never written':
+        logits[:, :, [PAD, BEGIN]] += 20
+        live[:] = 0  # what is best stands in many chunks
     elif kind == 'with a prefix':
         prefix = np.int32([[3, V - 1], [4, PAD], [3, 4]])
     one, other = (jax.jit(search, static_argnums=2)(logits, live, 8, prefix, position)
@@ -422,7 +425,7 @@ def test_the_best_extensions_are_those_of_all_and_equal_ones_stand_in_their_orde
     np.testing.assert_allclose(one[0], other[0], rtol=1e-6)
     there = np.asarray(other[0]) > -np.inf
     np.testing.assert_array_equal(np.asarray(one[1])[there], np.asarray(other[1])[there])
-    assert np.all(there) == (kind in ('different', 'equal'))
+    assert np.all(there) == (kind in ('different', 'equal', 'never written'))
 
 
 @pytest.mark.parametrize(('lengths', 'few', 'halvings'), [
