@@ -207,7 +207,6 @@ def translated(batches: Iterable[list[str]], translator: Translator, run: evalua
             if asked.minimum_bayes_risk:
                 found = [[outputs[minimum_bayes_risk.choose([output.text for output in outputs])]]
                          for outputs in found]
-            found = [outputs[:asked.outputs] for outputs in found]
             remark_cut([outputs[0] for outputs in found], first)
             yield list(zip(itertools.count(first), lines, found))
             first += len(lines)

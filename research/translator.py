@@ -127,10 +127,9 @@ class Translator:
         given = self._prefixes(ids, prefixes, first)
         outputs: list[list[Translation]] = [[] for _ in lines]
         groups = [(rows, S, self._room([given[index] for index in members], S), members)
-                  for rows, S, members in self._groups(ids, first)]
+                  for rows, S, members in reversed(self._groups(ids, first))]  # what is short fills the end
         self._compile(params, [(rows, S, room) for rows, S, room, _ in groups])
         done = 0
-        groups.reverse()  # the longest first: what is short fills the end, when workers have no more to begin
         with concurrent.futures.ThreadPoolExecutor(self._workers()) as pool:
             searches = [pool.submit(self._found, params, ids, given, first, *group) for group in groups]
             try:

@@ -119,8 +119,8 @@ def beam(model: EncoderDecoder, params: Params, source: Array, places: Places, *
     B, W = source.shape[0], beams
     limits = jnp.full(B, length, jnp.int32) if limits is None else limits
     memory = encode(model, params, source, places)
-    rooms = () if B <= contract.FEW else rooms_of(source.shape[1], length)
-    carry = start(model, params, memory, (*rooms, length)[0])
+    rooms = (length,) if B <= contract.FEW else rooms_of(source.shape[1], length)
+    carry = start(model, params, memory, rooms[0])
     totals = weights = None
     if with_weights or coverage:
         shape = shape_of_weights(model, params, memory, carry, jnp.full(B, BEGIN, jnp.int32))
@@ -164,8 +164,8 @@ def beam(model: EncoderDecoder, params: Params, source: Array, places: Places, *
             over |= search.ended >= max(1, math.floor(patience * W + 0.5))
         return ~over & (position < search.given.limits)
 
-    def roomier(search: Search, room: int | None) -> Search:
-        carry = longer(model, params, *together((search.given.memory, search.carry)), room or length)
+    def roomier(search: Search, room: int) -> Search:
+        carry = longer(model, params, *together((search.given.memory, search.carry)), room)
         return search._replace(carry=apart(carry, W))
 
     search = step_of_all(jnp.int32(0), Search(
@@ -178,11 +178,11 @@ def beam(model: EncoderDecoder, params: Params, source: Array, places: Places, *
 
 
 def rooms_of(entries: int, length: int) -> tuple[int, ...]:
-    """For how many symbols a carry has room before it has for `length`: half of the source's, then some more than it.
+    """For how many symbols a carry has room in turn: half as many as the source, some more than it, then `length`.
 
     What is read, written and moved at each step is as large as this room, and outputs are as long as sources or so.
     """
-    return tuple(room for room in (entries // 2, entries + SPARE) if 0 < room < length)
+    return *(room for room in (entries // 2, entries + SPARE) if 0 < room < length), length
 
 
 def best_extensions(logits: Array, live: Array, count: int, prefix: Array | None = None,

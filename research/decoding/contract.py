@@ -1,5 +1,6 @@
 """What every search returns, what it counts by and how it goes on. It sees a model through its five functions only."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -53,7 +54,7 @@ def never_written(symbols: Array) -> Array:
 
 def until_all_are_over(going: Callable[[Array, Any], Array], step: Callable[[Array, Any], Any], state: Any,
                        first: int = 0, rooms: Sequence[int] = (),
-                       roomier: Callable[[Any, int | None], Any] = lambda state, room: state) -> Any:
+                       roomier: Callable[[Any, int], Any] = lambda state, room: state) -> Any:
     """Takes steps until no sentence goes on; when half of the rows are over, the others go on alone.
 
         rows of a step     # # # # # # # #                  sentences of 2, 3, 3, 3, 3, 5, 6 and 9 symbols
@@ -63,7 +64,7 @@ def until_all_are_over(going: Callable[[Array, Any], Array], step: Callable[[Arr
                            # # # #
 
     One program: a loop follows a loop with half the rows, HALVINGS times at most and not below FEW. So a sentence that
-    is long does not cost what a batch of such sentences would. Where the last of `rooms` is over before half of the
+    is long does not cost what a batch of such sentences would. Where the last room but one is over before half of the
     rows are, one half of them goes on after the other.
 
     Args:
@@ -72,9 +73,9 @@ def until_all_are_over(going: Callable[[Array, Any], Array], step: Callable[[Arr
         is returned as it is: such a sentence may still be among the rows or not.
       state: a tree with the sentences first in every leaf, with room for the first of `rooms`.
       first: the position of the next symbol.
-      rooms: for how many symbols there is room in turn, before there is for all; each is one more loop to compile, in
-        which less is read and moved.
-      roomier: (state, the next of `rooms` or None) -> the state with room for so many, or for all.
+      rooms: for how many symbols there is room in turn, the last for all; each but that is one more loop to compile, in
+        which less is read and moved. () = there is room for all.
+      roomier: (state, the next of `rooms`) -> the state with room for so many.
 
     Returns:
       The state after the last step.
@@ -87,15 +88,16 @@ def until_all_are_over(going: Callable[[Array, Any], Array], step: Callable[[Arr
 
     def half(state, halvings):
         rows = jax.tree.leaves(state)[0].shape[0]
-        return -(-rows // 2) if halvings and rows > FEW else 0
+        return -(-rows // 2) if halvings and rows > max(FEW, 1) else 0
 
     def search(position, state, halvings):
         few = half(state, halvings)
         position, state = steps(position, state, few)
-        return of(position, state, few, halvings, 1) if few else state
+        return by_halves(position, state, halvings, 1) if few else state
 
-    def of(position, state, few, halvings, parts):
-        """The state after the search of `few` rows, those that go on before the others; with two parts, of all."""
+    def by_halves(position, state, halvings, parts):
+        """The state after the search of one half, that of the rows that go on, or of two, one after the other."""
+        few = half(state, halvings)
         order = jnp.argsort(~going(position, state), stable=True)
         order = jnp.pad(order, (0, 2 * few - len(order)), mode='edge')  # of an odd number the last is twice there
 
@@ -105,11 +107,12 @@ def until_all_are_over(going: Callable[[Array, Any], Array], step: Callable[[Arr
             return jax.tree.map(lambda leaf, new: leaf.at[rows].set(new), state, found)
         return part(0, state) if parts == 1 else jax.lax.fori_loop(0, parts, part, state)
     position, state = jnp.int32(first), jax.tree.map(jnp.asarray, state)
-    for room, more in zip(rooms, (*rooms[1:], None)):
+    for room, more in itertools.pairwise(rooms):
         position, state = steps(position, state, half(state, HALVINGS), room)
         state = roomier(state, more)
-    few = half(state, HALVINGS)
-    return of(position, state, few, HALVINGS, 2) if rooms and few else search(position, state, HALVINGS)
+    if len(rooms) > 1 and half(state, HALVINGS):
+        return by_halves(position, state, HALVINGS, 2)
+    return search(position, state, HALVINGS)
 
 
 def force(gains: Array, prefix: Array | None, position: Array, symbols: Array | None = None) -> Array:
