@@ -4,29 +4,44 @@ A record is a dictionary. Every run has
 
     study, task, profile, arm    str         seed  int        run  str: hash of the resolved config
     status    'finished' or 'failed'         error  None, or one line when failed
-    changes   {dotted key: value}: the declared difference to the base
+    changes   {dotted key: value}: the difference to the base: declared, or made to meet the budget
+    rate      {'value', 'choice', 'on_edge', 'tried'}: learning rate; 'tuned' on dev for this arm, 'not_tuned' (the
+              base's) or 'fixed' (the config's); whether the best one was the last on its side; how many runs chose it
     data      str: hash of the data          machine  str     time  str: ISO 8601
     versions  {name: version} of seq2lab (with its commit), python and the packages that decide numbers
 
 and a finished run, where a failed one may have None or nothing at all, has
 
     parameters, parameters_non_embedding  int
-    flops_per_token       float: forward and backward, for each target token
+    flops_per_token       float: forward and backward, for each target token, at the mean lengths of test
     readable_floats       float: floats of source state that a step may read, at the mean source length
+    state_bytes           int or None: kept of a sentence while its longest target is written; None = not step by step
+    padding               float: share of the training positions that hold no symbol
     steps, best_step      int                programs  int: compiled
-    seconds     {'compile', 'train', 'evaluate'}: train without measuring and saving, evaluate without compiling;
-                seeds share their arm's programs, so that compile is 0 where an earlier run has made them
-    scores      {'accuracy', 'token_error_rate', 'loss', ...} on the test set, none in percent
-    by_length   [{'low', 'high', 'count', 'right'}]: test pairs by source length, both ends inclusive
+    seconds     {'compile', 'train', 'evaluate', 'step'}: train without measuring and saving, evaluate without
+                compiling, one warm step; seeds share their arm's programs, so that compile is 0 where an earlier run
+                has made them
+    scores      {name: number} on the test set, none in percent: token_accuracy and loss (of the given right answers),
+                accuracy and token_error_rate (of what was written; a model without a source: of what was asked),
+                bleu, and what the study adds
+    by_length   [{'low', 'high', 'count', 'right', 'tokens', 'tokens_right', 'loss'}]: test pairs by source length (of
+                a model without a source: by target length), both ends inclusive; loss is the sum; perhaps 'bleu'
     curve       [{'step', 'train_loss', 'dev_loss', 'dev_accuracy'}], None where nothing was measured
+    right       str: which test pairs are right, in order: the bits in hexadecimal, the first one highest; None where
+                pairs are not right or wrong
     alignment   None or {'error_rate', 'shift', 'error_rate_shifted'}
+    diagnostics {name: number, list or None}: how it reads (research/analysis/diagnostics.py)
     examples    [{'rule', 'source', 'answer', 'output', 'right', 'weights'}]; source, answer and output are lists of
-                symbols; weights are a list of rows, one for each output symbol, of one weight for each source symbol,
-                where rows and columns may have one more for the end symbol; None where the arm reads no positions
+                symbols; weights are a list of heads of rows, one for each output symbol, of one weight for each source
+                symbol, where rows and columns may have one more for the end symbol; None where no positions are read
 
-Further keys are kept as they are.
+Further keys are kept as they are. tuning.jsonl holds the runs that chose the rates: study to error as above and
+
+    rate      float                          steps, best_step  int       seconds  float
+    dev       {'accuracy', 'loss'}, perhaps 'bleu': the best measurement on dev; None when failed
 """
 
+import fcntl
 import itertools
 import json
 import math
@@ -38,6 +53,17 @@ from typing import NamedTuple
 from research.errors import UserError
 
 
+class Score(NamedTuple):
+    """What arms are compared by: one of the scores of a record."""
+
+    name: str       # its key there
+    title: str      # in words
+    unit: str       # '%' = a share, shown times 100; else what the number is measured in, '' = nothing
+    higher: bool    # whether higher is better
+    failed: float   # what a failed run counts as
+    lengths: str    # what is shown by length: right (of count), tokens_right (of tokens), loss (a token) or bleu
+
+
 class ArmInfo(NamedTuple):
     """One thing that is compared."""
 
@@ -47,12 +73,29 @@ class ArmInfo(NamedTuple):
     changes: dict     # {dotted key: value}: the declared difference to the base
 
 
+class TaskInfo(NamedTuple):
+    """One setting in which arms are compared."""
+
+    name: str
+    summary: str           # one line
+    floor: float | None    # the score of guessing
+    arms: tuple[str, ...]  # that take part
+
+
+class Planned(NamedTuple):
+    """A comparison that was planned before the runs: arm against another one on a task."""
+
+    task: str
+    arm: str
+    against: str
+
+
 class Finding(NamedTuple):
     """One expectation of a study, written down before the runs, and what came of it."""
 
     text: str
-    met: bool | None   # None: the runs that it speaks of have not been made
-    measured: str      # the numbers, '' if there are none
+    mark: str        # met, not met, not measured, or: not decidable at n = k
+    measured: str    # the numbers, '' if there are none
 
 
 class StudyInfo(NamedTuple):
@@ -60,32 +103,43 @@ class StudyInfo(NamedTuple):
 
     name: str
     question: str
-    task: str
     profile: str
-    arms: tuple[ArmInfo, ...]       # in the order of the study; colours follow it
+    score: Score
+    tasks: tuple[TaskInfo, ...]
+    arms: tuple[ArmInfo, ...]        # in the order of the study; colours follow it
+    base: str                        # name of the arm that the others differ from
+    planned: tuple[Planned, ...]     # the comparisons that are tested; Holm's correction counts all of them
+    phase: bool                      # fewer than ten seeds make no claim
+    threshold: float | None          # of dev accuracy, for steps to threshold
+    budget: str                      # parameters, flops, seconds; '' = none was declared
     findings: tuple[Finding, ...]
-    commands: tuple[str, ...]       # repeat everything, one line each
+    commands: tuple[str, ...]        # repeat everything, one line each
     notes: tuple[str, ...]
 
 
 NUMBER = (int, float)
 ALWAYS = {'study': str, 'task': str, 'profile': str, 'arm': str, 'seed': int, 'run': str, 'status': str,
-          'changes': dict, 'data': str, 'machine': str, 'versions': dict, 'time': str}
+          'changes': dict, 'rate': dict, 'data': str, 'machine': str, 'versions': dict, 'time': str}
 FINISHED = {'parameters': int, 'parameters_non_embedding': int, 'flops_per_token': NUMBER, 'readable_floats': NUMBER,
-            'steps': int, 'best_step': int, 'programs': int, 'seconds': dict, 'scores': dict, 'by_length': list,
-            'curve': list, 'examples': list}
-SECONDS = {'compile': NUMBER, 'train': NUMBER, 'evaluate': NUMBER}
-SCORES = {'accuracy': NUMBER, 'token_error_rate': NUMBER, 'loss': NUMBER}
-BUCKET = {'low': int, 'high': int, 'count': int, 'right': int}
+            'padding': NUMBER, 'steps': int, 'best_step': int, 'programs': int, 'seconds': dict, 'scores': dict,
+            'by_length': list, 'curve': list, 'diagnostics': dict, 'examples': list}
+OPTIONAL = {'state_bytes': int, 'right': str, 'alignment': dict}  # or None
+RATE = {'value': NUMBER, 'choice': str, 'on_edge': bool, 'tried': int}
+CHOICES = ('tuned', 'not_tuned', 'fixed')
+SECONDS = {'compile': NUMBER, 'train': NUMBER, 'evaluate': NUMBER, 'step': NUMBER}
+BUCKET = {'low': int, 'high': int, 'count': int, 'right': int, 'tokens': int, 'tokens_right': int, 'loss': NUMBER}
 MEASURED = ('train_loss', 'dev_loss', 'dev_accuracy')
 EXAMPLE = {'rule': str, 'source': list, 'answer': list, 'output': list, 'right': bool}
 ALIGNMENT = {'error_rate': NUMBER, 'shift': int, 'error_rate_shifted': NUMBER}
+TUNING = {'study': str, 'task': str, 'profile': str, 'arm': str, 'seed': int, 'run': str, 'status': str,
+          'rate': NUMBER, 'data': str, 'machine': str, 'versions': dict, 'time': str}
 
 
 def append(path: str | os.PathLike, record: dict) -> None:
     """Adds one run to a file of records, in one write that has reached the disk when this returns.
 
-    A torn last line (a process was killed while it wrote) is cut off first: its run was never recorded.
+    A torn last line (a process was killed while it wrote) is cut off first: its run was never recorded. Several
+    processes may add to one file.
 
     Raises:
       ValueError: the record breaks the schema, or holds a number that JSON does not have (write None for nan).
@@ -102,6 +156,7 @@ def append_line(path: str | os.PathLike, record: dict) -> None:
     line = json.dumps(record, allow_nan=False).encode() + b'\n'
     try:
         with open(path, 'ab+') as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
             file.seek(0)
             tail = file.read().rpartition(b'\n')[2]
             if _torn(tail):
@@ -136,6 +191,24 @@ def read(path: str | os.PathLike) -> list[dict]:
     return records
 
 
+def append_tuning(path: str | os.PathLike, record: dict) -> None:
+    """`append` of a run that was to choose a rate."""
+    fault = next(_tuning_faults(record), None)
+    if fault:
+        raise ValueError(f'A record that nobody could read again: {fault}.')
+    append_line(path, record)
+
+
+def read_tuning(path: str | os.PathLike) -> list[dict]:
+    """`read` of tuning.jsonl."""
+    records = read_lines(path)
+    for number, record in enumerate(records, 1):
+        fault = next(_tuning_faults(record), None)
+        if fault:
+            raise UserError(f'{path}:{number}: {fault}. Restore or delete the line.')
+    return records
+
+
 def read_lines(path: str | os.PathLike) -> list[dict]:
     """`read` of records of any schema."""
     try:
@@ -159,22 +232,23 @@ def read_lines(path: str | os.PathLike) -> list[dict]:
     return records
 
 
-def select(study: StudyInfo, records: Iterable[dict]) -> dict[str, list[dict]]:
+def select(study: StudyInfo, task: str, records: Iterable[dict]) -> dict[str, list[dict]]:
     """The runs of one study on one task with one profile: {arm: runs by seed}, in the order of the study.
 
-    Runs of other studies, tasks and profiles belong to other cards. An arm without a run has an empty list.
+    Runs of other studies and profiles belong to other cards. An arm without a run has an empty list.
 
     Raises:
       UserError: a run belongs to no arm of the study; two runs of an arm share a seed (their configs differ); finished
         runs were tested on different data.
     """
-    runs = {arm.name: [] for arm in study.arms}
+    part, = (one.arms for one in study.tasks if one.name == task)
+    runs = {arm.name: [] for arm in study.arms if arm.name in part}
     for record in records:
-        if (record['study'], record['task'], record['profile']) != (study.name, study.task, study.profile):
+        if (record['study'], record['task'], record['profile']) != (study.name, task, study.profile):
             continue
         if record['arm'] not in runs:
-            raise UserError(f'Study {study.name!r} has no arm {record["arm"]!r}, but its records do. It has: '
-                            f'{", ".join(runs)}.')
+            raise UserError(f'Study {study.name!r} has no arm {record["arm"]!r} on task {task!r}, but its records do. '
+                            f'It has: {", ".join(runs)}.')
         runs[record['arm']].append(record)
     finished = []
     for name, own in runs.items():
@@ -207,6 +281,9 @@ def _torn(tail):
 def _faults(record):
     """What is wrong with a record, in phrases; only the first is sure, the others may follow from it."""
     yield from _field_faults(record, ALWAYS)
+    yield from _field_faults(record['rate'], RATE, 'rate.')
+    if record['rate']['choice'] not in CHOICES:
+        yield f"'rate.choice' must be one of {', '.join(CHOICES)}, not {record['rate']['choice']!r}"
     if record['status'] not in ('finished', 'failed'):
         yield f"'status' must be 'finished' or 'failed', not {record['status']!r}"
     elif record['status'] == 'failed':
@@ -219,18 +296,22 @@ def _faults(record):
 def _finished_faults(record):
     if record.get('error') is not None:
         yield "a finished run has no 'error'"
-    if 'alignment' not in record:
-        yield "no 'alignment' (null where no alignment is known)"
     yield from _field_faults(record, FINISHED)
+    for name, kind in OPTIONAL.items():
+        if name not in record:
+            yield f"no '{name}' (null where there is none)"
+        if record[name] is not None:
+            yield from _field_faults(record, {name: kind})
     yield from _field_faults(record['seconds'], SECONDS, 'seconds.')
-    yield from _field_faults(record['scores'], SCORES, 'scores.')
+    yield from _field_faults(record['scores'], dict.fromkeys(record['scores'], NUMBER), 'scores.')
     if record['alignment'] is not None:
         yield from _field_faults(record['alignment'], ALIGNMENT, 'alignment.')
     for n, row in enumerate(record['by_length']):
         where = f'by_length[{n}].'
         yield from _field_faults(row, BUCKET, where)
-        if not 0 <= row['right'] <= row['count']:
-            yield f"'{where}right' must lie between 0 and the count {row['count']}, not {row['right']}"
+        for part, whole in (('right', 'count'), ('tokens_right', 'tokens')):
+            if not 0 <= row[part] <= row[whole]:
+                yield f"'{where}{part}' must lie between 0 and {whole} = {row[whole]}, not {row[part]}"
     for n, row in enumerate(record['curve']):
         where = f'curve[{n}].'
         yield from _field_faults(row, {'step': int}, where)
@@ -243,6 +324,17 @@ def _finished_faults(record):
         yield from _example_faults(row, f'examples[{n}].')
 
 
+def _tuning_faults(record):
+    yield from _field_faults(record, TUNING)
+    if record['status'] not in ('finished', 'failed'):
+        yield f"'status' must be 'finished' or 'failed', not {record['status']!r}"
+    if record['status'] == 'failed':
+        yield from _field_faults(record, {'error': str})
+    else:
+        yield from _field_faults(record, {'steps': int, 'best_step': int, 'seconds': NUMBER, 'dev': dict})
+        yield from _field_faults(record['dev'], {'accuracy': NUMBER, 'loss': NUMBER}, 'dev.')
+
+
 def _example_faults(row, where):
     yield from _field_faults(row, EXAMPLE, where)
     for name in ('source', 'answer', 'output'):
@@ -253,13 +345,14 @@ def _example_faults(row, where):
     weights, T, S = row['weights'], len(row['output']), len(row['source'])
     if weights is None:
         return
-    if not isinstance(weights, list) or not all(isinstance(line, list) for line in weights):
-        yield f"'{where}weights' must be a list of lists"
-    widths = {len(line) for line in weights}
-    if len(weights) not in (T, T + 1) or len(widths) > 1 or not widths <= {S, S + 1}:
+    if not isinstance(weights, list) or not weights or not all(isinstance(head, list) and all(
+            isinstance(line, list) for line in head) for head in weights):
+        yield f"'{where}weights' must be a list of heads, each a list of lists"
+    rows, widths = {len(head) for head in weights}, {len(line) for head in weights for line in head}
+    if len(rows) > 1 or not rows <= {T, T + 1} or len(widths) > 1 or not widths <= {S, S + 1}:
         yield (f"'{where}weights' must be {T} x {S} (output x source symbols, or one more for the end symbol), not "
-               f'{len(weights)} x {", ".join(map(str, sorted(widths)))}')
-    if not all(_is(weight, NUMBER) for line in weights for weight in line):
+               f'{", ".join(map(str, sorted(rows)))} x {", ".join(map(str, sorted(widths)))}')
+    if not all(_is(weight, NUMBER) for head in weights for line in head for weight in line):
         yield f"'{where}weights' must be finite numbers"
 
 
