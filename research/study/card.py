@@ -5,31 +5,31 @@ Every number stands in the records; nothing here is typed by hand, and no run is
 
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from research.study import comparison, statistics
 from research.study import records as record_file
-from research.study.records import ArmInfo, StudyInfo
-from research.study.statistics import FEWEST_FOR_INTERVAL, LEVEL, mean, summary
+from research.study.comparison import Compared
+from research.study.records import ArmInfo, Score, StudyInfo, TaskInfo
+from research.study.statistics import FEWEST_FOR_INTERVAL, LEVEL, Difference, mean, summary
+from research.study.tables import Sheet, markdown, plain
 from research.training import workdir
 
-SCORE = 'accuracy'
-VERDICTS = {True: 'met', False: 'not met', None: 'not measured'}
-MATCHED = 0.01  # by protocol: so far may non-embedding parameters be from those of the base
-NO_TEST = 'No significance was tested: these figures describe.'
-SECONDS = 'seconds: train without measuring and saving, evaluate without compiling'
+MATCHED = {'parameters': 0.01, 'flops': 0.02}  # by protocol: so far may an arm be from the base
+SECONDS = 'seconds: train without measuring and saving, evaluate without compiling, step: one warm step'
 
 
 class Standing(NamedTuple):
-    """One arm with its runs, in the order of the ranking."""
+    """One arm with its runs on a task, in the order of the ranking."""
 
     arm: ArmInfo
     runs: list[dict]      # all that have ended, by seed
-    scores: dict | None   # statistics.summary of their accuracies, in which a failed run has 0; None without a run
+    scores: dict | None   # statistics.summary of their scores, in which a failed run counts; None without a run
 
     @property
     def finished(self) -> list[dict]:
@@ -38,7 +38,7 @@ class Standing(NamedTuple):
 
     @property
     def failed(self) -> list[dict]:
-        """The runs that count with accuracy 0 and have nothing else to show."""
+        """The runs that count as the study says and have nothing else to show."""
         return [run for run in self.runs if run['status'] == 'failed']
 
     @property
@@ -49,59 +49,69 @@ class Standing(NamedTuple):
         return ', '.join(words) or 'not run'
 
 
-def ranking(study: StudyInfo, records: Iterable[dict]) -> list[Standing]:
-    """The arms by mean accuracy, best first; arms without a run stand last, in the order of the study.
+def ranking(study: StudyInfo, task: str, records: Iterable[dict]) -> list[Standing]:
+    """The arms on a task by mean score, best first; arms without a run stand last, in the order of the study.
 
     Raises UserError as `records.select` does.
     """
-    standings = []
-    for arm, runs in zip(study.arms, record_file.select(study, records).values(), strict=True):
-        values = [run['scores'][SCORE] if run['status'] == 'finished' else 0.0 for run in runs]
-        standings.append(Standing(arm, runs, summary(values) if runs else None))
-    return sorted(standings, key=lambda standing: -standing.scores['mean'] if standing.scores else 1)
+    arms, standings = {arm.name: arm for arm in study.arms}, []
+    for name, runs in record_file.select(study, task, records).items():
+        values = [comparison.value(study.score, run) for run in runs]
+        standings.append(Standing(arms[name], runs, summary(values) if runs else None))
+    sign = -1 if study.score.higher else 1
+    return sorted(standings, key=lambda one: sign * one.scores['mean'] if one.scores else float('inf'))
 
 
-def answer(standings: list[Standing]) -> str:
-    """The result in one sentence of numbers, and what failed and how far it carries in one each.
-
-    Plain text; it describes what was measured and claims nothing more.
+def answer(study: StudyInfo, records: Sequence[dict]) -> str:
+    """The result in a few sentences of numbers: what was tested and came out, who is best on the first task that ran,
+    and what failed. Plain text; it describes what was measured and claims nothing more.
     """
-    ranked = [standing for standing in standings if standing.scores]
-    if not ranked:
+    standings = {task.name: [one for one in ranking(study, task.name, records) if one.scores] for task in study.tasks}
+    ran = {task: ranked for task, ranked in standings.items() if ranked}
+    if not any(one.finished for ranked in ran.values() for one in ranked):
         return 'No run has finished yet.'
-    sentences = [_result(ranked) if any(standing.finished for standing in ranked) else 'No run has finished yet.']
-    failed = sum(len(standing.failed) for standing in ranked)
+    task, ranked = next((task, ranked) for task, ranked in ran.items() if any(one.finished for one in ranked))
+    sentences = [(f'On {task} ' if len(study.tasks) > 1 else '') + _result(study.score, ranked)]
+    tested = [one for one in comparison.compare(study, records) if one.verdict and one.difference]
+    if tested:
+        said = {word: sum(one.verdict.word == word for one in tested) for word in
+                dict.fromkeys(one.verdict.word for one in tested)}
+        sentences.append(f'Of {plural(len(study.planned), "planned comparison")}: '
+                         + ', '.join(f'{times} {word}' for word, times in said.items()) + '.')
+    elif not study.planned:
+        sentences.append('No comparison was tested: these figures describe.')
+    failed = sum(len(one.failed) for ranked in ran.values() for one in ranked)
     if failed:
-        sentences.append(f'{plural(failed, "run")} failed and {"counts" if failed == 1 else "count"} as 0 %.')
-    return ' '.join([*sentences, NO_TEST])
+        sentences.append(f'{plural(failed, "run")} failed and {"counts" if failed == 1 else "count"} as '
+                         f'{shown(study.score, study.score.failed)}.')
+    return ' '.join(sentences)
 
 
-def _result(ranked):
+def _result(score, ranked):
     """Who is best, who was there to be beaten, and how many runs that rests on."""
     best = ranked[0]
-    parts = [f'{best.arm.name} gets {percent(best.scores["mean"])} of the test set exactly right']
-    rivals = [standing for standing in ranked if standing.arm.control]
+    parts = [f'{best.arm.name} has {shown(score, best.scores["mean"])} ({score.title})']
+    rivals = [one for one in ranked if one.arm.control]
     first, last = 'the best control' if len(rivals) > 1 else 'the control', 'the weakest control'
     if not rivals or best.arm.control:
         rivals, first, last = ranked[1:], 'the next arm', 'the weakest arm'
     if rivals:
-        parts.append(f'{first}, {rivals[0].arm.name}, gets {percent(rivals[0].scores["mean"])}')
+        parts.append(f'{first}, {rivals[0].arm.name}, {shown(score, rivals[0].scores["mean"])}')
     if len(rivals) > 1:
-        parts.append(f'{last}, {rivals[-1].arm.name}, {percent(rivals[-1].scores["mean"])}')
-    fewest = min(standing.scores['n'] for standing in ranked)
-    most = max(standing.scores['n'] for standing in ranked)
+        parts.append(f'{last}, {rivals[-1].arm.name}, {shown(score, rivals[-1].scores["mean"])}')
+    fewest, most = min(one.scores['n'] for one in ranked), max(one.scores['n'] for one in ranked)
     runs = 'one run' if most == 1 else f'mean of {plural(most, "run")}' if fewest == most else (
         f'mean of {fewest} to {most} runs')
     return f'{"; ".join(parts)} ({runs} an arm).'
 
 
-def write(path: str | os.PathLike, study: StudyInfo, records: Iterable[dict]) -> None:
-    """Writes the card of a study, whole or not at all.
+def write(path: str | os.PathLike, study: StudyInfo, records: Sequence[dict], tried: Sequence[dict] = ()) -> None:
+    """Writes the card of a study, whole or not at all; `tried` are the runs that chose the rates.
 
     Raises:
       UserError: the file cannot be written, or the records do not belong together (`records.select`).
     """
-    save(path, card(study, records))
+    save(path, card(study, records, tried))
 
 
 def save(path: str | os.PathLike, text: str) -> None:
@@ -110,229 +120,353 @@ def save(path: str | os.PathLike, text: str) -> None:
     workdir.replace(pathlib.Path(path), text.encode('utf-8', 'xmlcharrefreplace').decode('utf-8'))
 
 
-def card(study: StudyInfo, records: Iterable[dict]) -> str:
+def card(study: StudyInfo, records: Sequence[dict], tried: Sequence[dict] = ()) -> str:
     """The result card of a study in Markdown.
 
     Raises UserError as `records.select` does.
     """
-    standings = ranking(study, records)
-    only_finished = _text(left_out(standings))
-    # Cards of several tasks may stand in one file: each has a title of its own.
-    parts = [f'# {_text(study.name)}: {_text(study.task)}, profile {_text(study.profile)}',
-             f'**{_text(study.question)}**', _text(answer(standings))]
-    parts += ['## Expectations', _table(
-        ['expected before the runs', 'verdict', 'measured'],
-        [[finding.text, VERDICTS[finding.met], finding.measured or '–'] for finding in study.findings],
-    ) if study.findings else 'None were written down before the runs.']
-    parts += ['## Ranking', _table(
-        RANKING, [ranking_row(place, standing) for place, standing in enumerate(standings, 1)]),
-        _text(interval_note(standings))]
-    failures = [run for standing in standings for run in standing.failed]
-    if failures:
-        parts += ['Failed runs count as 0 % and are not replaced:', _table(
-            ['arm', 'seed', 'error'], [[run['arm'], str(run['seed']), run['error']] for run in failures])]
-    buckets, by_length = lengths(standings)
-    if buckets:
-        parts += ['## Accuracy by source length', 'Mean over runs in percent; lowest and highest run in brackets.',
-                  _table(['source length', 'test pairs', *by_length], length_rows(buckets, by_length)), only_finished]
-    aligned = [[standing.arm.name, *row] for standing in standings if (row := alignment(standing))]
-    if aligned:
-        parts += ['## Alignment', _table(['arm', *ALIGNMENT], aligned), only_finished]
-    base = base_of(standings)
-    parts += ['## What differs', _table(
-        ['arm', *COSTS], [[standing.arm.name, *costs(standing, base)] for standing in standings]), f'{SECONDS}.',
-        only_finished, _table(['arm', 'declared changes'], [
-            [standing.arm.name, ', '.join(changes(standing.arm.changes))] for standing in standings])]
+    parts = [f'# {plain(study.name)}, profile {plain(study.profile)}', f'**{plain(study.question)}**',
+             plain(answer(study, records)), '## Expectations']
+    parts.append(markdown(Sheet('', '', ('expected before the runs', 'mark', 'measured'), [
+        (finding.text, finding.mark, finding.measured or '–') for finding in study.findings]))
+        if study.findings else 'None were written down before the runs.')
+    for heading, sheets in sections(study, records, tried):
+        parts.append(f'## {plain(heading)}')
+        for sheet in sheets:
+            parts += [f'### {plain(sheet.title)}' if len(sheets) > 1 else '', markdown(sheet), plain(sheet.note)]
+    found = [one for task in study.tasks for one in ranking(study, task.name, records)]
     parts += ['## How to repeat', '\n'.join(['```', *study.commands, '```']), '\n'.join(
-        f'- {name}: {_text("; ".join(values))}' for name, values in environment(standings).items())]
+        f'- {name}: {plain("; ".join(values))}' for name, values in environment(found).items())]
     if study.notes:
-        parts += ['## Notes', '\n'.join(f'- {_text(note)}' for note in study.notes)]
+        parts += ['## Notes', '\n'.join(f'- {plain(note)}' for note in study.notes)]
     return '\n\n'.join(part for part in parts if part) + '\n'
 
 
-def console_table(study: StudyInfo, records: Iterable[dict]) -> Table:
-    """The ranking of what has run as a table for a rich console. Raises UserError as `records.select` does."""
-    standings = ranking(study, records)
-    caption = f'spread: {RANKING.interval} of the mean; below {FEWEST_FOR_INTERVAL} runs every run'
-    missing = [standing.arm.name for standing in standings if not standing.runs]
-    if missing:
-        caption += f'\nnot run: {", ".join(missing)}'
-    table = Table(title=Text(f'{study.name}: {study.task}, {study.profile}'), box=SIMPLE_HEAD, caption=Text(caption))
-    for heading in (RANKING.arm, RANKING.runs, RANKING.accuracy, RANKING.sd, 'spread %', RANKING.loss):
-        table.add_column(heading, no_wrap=heading == RANKING.arm)
-    for place, standing in enumerate(standings, 1):
-        if standing.runs:
-            row = ranking_row(place, standing)
-            spread = row.interval if standing.scores['interval'] else row.every_run
-            failed = f', {len(standing.failed)} failed' if standing.failed else ''
-            cells = (row.arm, f'{len(standing.runs)}{failed}', row.accuracy, row.sd, spread, row.loss)
-            table.add_row(*map(Text, cells))  # Text: square brackets in it are no markup
-    return table
+def sections(study: StudyInfo, records: Sequence[dict], tried: Sequence[dict] = ()) -> list[tuple[str, list[Sheet]]]:
+    """Every table of a study, under the headings of the card: the planned comparisons, each task, the learning rates.
+
+    Raises UserError as `records.select` does.
+    """
+    compared, found = comparison.compare(study, records), []
+    if study.planned:
+        found.append(('Planned comparisons', [planned_sheet(study, compared)]))
+    for task in study.tasks:
+        standings = ranking(study, task.name, records)
+        if any(one.runs for one in standings):
+            heading = f'{task.name}: {task.summary}' if len(study.tasks) > 1 else 'Results'
+            found.append((heading, task_sheets(study, task, standings, compared)))
+    if rows := rate_rows(study, records, tried):
+        found.append(('Learning rates', [Sheet('learning-rates', 'Learning rates', RATES, rows, rate_note(study))]))
+    found.append(('What was declared', [Sheet('declared', 'Declared changes', ('arm', 'what it is', 'changes'), [
+        (arm.name + ' (control)' * arm.control, arm.summary, ', '.join(changes(arm.changes))) for arm in study.arms])]))
+    return found
 
 
-class RankingRow(NamedTuple):
-    """One arm of the ranking, each cell as text."""
+def task_sheets(study: StudyInfo, task: TaskInfo, standings: list[Standing],
+                compared: Sequence[Compared]) -> list[Sheet]:
+    """The tables of one task: those that its runs have something to say in."""
+    beside, only_finished = comparison.of_task(compared, task.name, study.base), left_out(standings)
+    sheets = [Sheet(f'{task.name}-ranking', 'Ranking', ranking_headings(study), [
+        ranking_row(study, place, one, beside.get(one.arm.name)) for place, one in enumerate(standings, 1)],
+        ranking_note(study, task, standings))]
+    buckets, by_length = lengths(study.score, standings)
+    if buckets:
+        sheets.append(Sheet(f'{task.name}-lengths', f'{study.score.title} by length',
+                            ('length', 'test pairs', *by_length), length_rows(study.score, buckets, by_length),
+                            f'Mean over runs; lowest and highest run in brackets. {only_finished}'.strip()))
+    for name, title, headings, row in (('steps', 'Steps to threshold', STEPS, steps_row),
+                                       ('alignment', 'Alignment', ALIGNMENT, alignment_row),
+                                       ('reading', 'How it reads', READING, reading_row)):
+        rows = [(one.arm.name, *cells) for one in standings if (cells := row(study, one))]
+        if rows:
+            sheets.append(Sheet(f'{task.name}-{name}', title, ('arm', *headings), rows, only_finished))
+    base = next((one for one in standings if one.arm.name == study.base), None)
+    sheets.append(Sheet(f'{task.name}-costs', 'What differs', ('arm', *COSTS), [
+        (one.arm.name, *costs(study, one, base)) for one in standings], f'{SECONDS}. {only_finished}'.strip()))
+    return sheets
 
-    place: str
-    arm: str
-    runs: str
-    accuracy: str
-    sd: str
-    interval: str
-    interquartile_mean: str
-    every_run: str
-    token_error_rate: str
-    loss: str
+
+def console_tables(study: StudyInfo, records: Sequence[dict]) -> list[Table]:
+    """The ranking of what has run on each task, for a rich console. Raises UserError as `records.select` does."""
+    compared, tables = comparison.compare(study, records), []
+    for task in study.tasks:
+        standings = ranking(study, task.name, records)
+        if not any(one.runs for one in standings):
+            continue
+        caption = f'spread: {INTERVAL} of the mean; below {FEWEST_FOR_INTERVAL} runs every run'
+        missing = [one.arm.name for one in standings if not one.runs]
+        if missing:
+            caption += f'\nnot run: {", ".join(missing)}'
+        table = Table(title=Text(f'{study.name}: {task.name}, {study.profile}'), box=SIMPLE_HEAD,
+                      caption=Text(caption))
+        for heading in ('arm', 'runs', heading_of(study.score), 'sd', 'spread', f'against {study.base}', 'verdict'):
+            table.add_column(heading, no_wrap=heading == 'arm')
+        beside = comparison.of_task(compared, task.name, study.base)
+        for one in standings:
+            if one.runs:
+                row = dict(zip(ranking_headings(study), ranking_row(study, 0, one, beside.get(one.arm.name))))
+                spread = row[INTERVAL] if one.scores['interval'] else row['every run']
+                failed = f', {len(one.failed)} failed' if one.failed else ''
+                cells = (row['arm'], f'{len(one.runs)}{failed}', row[heading_of(study.score)], row['sd'], spread,
+                         row[f'against {study.base}'], row['verdict'])
+                table.add_row(*map(Text, cells))  # Text: square brackets in it are no markup
+        tables.append(table)
+    return tables
 
 
-RANKING = RankingRow(
-    place='place', arm='arm', runs='runs', accuracy='accuracy %', sd='sd %', interval=f'{100 * LEVEL:.0f} % interval',
-    interquartile_mean='interquartile mean %', every_run='every run %', token_error_rate='token error %', loss='loss')
+INTERVAL = f'{100 * LEVEL:.0f} % interval'
 
 
-def ranking_row(place: int, standing: Standing) -> RankingRow:
+def heading_of(score: Score) -> str:
+    """'exactly right, %'."""
+    return f'{score.title}, {score.unit}' if score.unit and score.unit not in score.title else score.title
+
+
+def ranking_headings(study: StudyInfo) -> tuple[str, ...]:
+    """Of the ranking of a task."""
+    return ('place', 'arm', 'runs', heading_of(study.score), 'sd', INTERVAL, 'interquartile mean', 'every run',
+            f'against {study.base}', 'verdict', 'symbols right, %', 'loss', 'learning rate')
+
+
+def ranking_row(study: StudyInfo, place: int, standing: Standing, beside: Compared | None) -> tuple[str, ...]:
     """One arm of the ranking; below five runs there is no interval, only every run.
 
-    Failed runs count as accuracy 0; loss and token error rate, which they do not have, are means of the finished ones.
+    Failed runs count as the study says; loss and share of right symbols, which they do not have, are means of the
+    finished ones.
     """
     name = standing.arm.name + (' (control)' if standing.arm.control else '')
-    scores = standing.scores
+    scores, score = standing.scores, study.score
     if not scores:
-        return RankingRow(*['–'] * len(RANKING))._replace(arm=name, runs=standing.state)
-    token_error_rate, loss = ('–', '–') if not standing.finished else (
-        number(100 * mean([run['scores']['token_error_rate'] for run in standing.finished])),
-        number(mean([run['scores']['loss'] for run in standing.finished]), 3))
-    middle = number(100 * scores['interquartile_mean'])
-    return RankingRow(
-        place=str(place), arm=name, runs=standing.state, accuracy=number(100 * scores['mean']),
-        sd='–' if scores['sd'] is None else number(100 * scores['sd']), interval=interval(scores['interval']) or '–',
-        interquartile_mean=f'{middle} ({interval(scores["interquartile_interval"])})' if scores['interval'] else middle,
-        every_run=', '.join(number(100 * value) + (' (failed)' if run['status'] == 'failed' else '')
-                            for run, value in zip(standing.runs, scores['values'], strict=True)),
-        token_error_rate=token_error_rate, loss=loss)
+        return ('–', name, standing.state, *['–'] * (len(ranking_headings(study)) - 3))
+    middle = bare(score, scores['interquartile_mean'])
+    return (str(place), name, standing.state, bare(score, scores['mean']),
+            '–' if scores['sd'] is None else bare(score, scores['sd']), interval(score, scores['interval']) or '–',
+            f'{middle} ({interval(score, scores["interquartile_interval"])})' if scores['interval'] else middle,
+            ', '.join(bare(score, value) + (' (failed)' if run['status'] == 'failed' else '')
+                      for run, value in zip(standing.runs, scores['values'], strict=True)),
+            difference(score, beside.difference) if beside and beside.difference else '–',
+            'the base' if standing.arm.name == study.base else beside.text if beside and beside.difference else '–',
+            average(standing, 'token_accuracy', lambda value: number(100 * value)),
+            average(standing, 'loss', lambda value: number(value, 3)), rate_of(standing))
 
 
-def interval_note(standings: list[Standing]) -> str:
-    """How the intervals of the ranking were drawn, and why an arm has none."""
-    scores = [standing.scores for standing in standings if standing.scores]
-    drawn = [score['bootstrap'] for score in scores if score['interval']]
-    parts = [f'{RANKING.interval}: percentile bootstrap over runs, {count(drawn[0]["resamples"])} resamples, seed '
+def ranking_note(study: StudyInfo, task: TaskInfo, standings: list[Standing]) -> str:
+    """How the intervals were drawn, why an arm has none, and what guessing gives."""
+    scores = [one.scores for one in standings if one.scores]
+    drawn = [found['bootstrap'] for found in scores if found['interval']]
+    parts = [f'{INTERVAL}: percentile bootstrap over runs, {count(drawn[0]["resamples"])} resamples, seed '
              f'{drawn[0]["seed"]}.'] if drawn else []
+    if any(found['n'] < 10 for found in scores if found['interval']):
+        parts.append('Below 10 runs it is too narrow.')
     if len(drawn) < len(scores):
         parts.append(f'No interval (–) below {FEWEST_FOR_INTERVAL} runs: every run is shown instead.')
+    if task.floor is not None:
+        parts.append(f'Guessing has {shown(study.score, task.floor)}.')
     return ' '.join(parts)
+
+
+COMPARISON = ('task', 'arm', 'against', 'difference', 'runs', 'p', 'p, Holm', 'verdict')
+
+
+def planned_sheet(study: StudyInfo, compared: Sequence[Compared]) -> Sheet:
+    """The comparisons that were planned before the runs."""
+    rows = []
+    for one in compared[:len(study.planned)]:
+        found, verdict = one.difference, one.verdict
+        rows.append((one.task, one.arm, one.against, difference(study.score, found) if found else '–',
+                     str(found.n) if found else '0', number(found.p, 4) if found else '–',
+                     number(verdict.p, 4) if verdict else '–', verdict.text if verdict else 'not run'))
+    return Sheet('planned', 'Planned comparisons', COMPARISON, rows,
+                 f'Difference of {heading_of(study.score)}: mean over runs paired by seed and its {INTERVAL}; p: exact '
+                 'sign-flip permutation test, two-sided; Holm: corrected for all '
+                 f'{plural(len(study.planned), "planned comparison")}.')
+
+
+def difference(score: Score, found: Difference) -> str:
+    """'+3.4 (1.2 to 5.6)'."""
+    return f'{signed(score, found.mean)} ({signed(score, found.low)} to {signed(score, found.high)})'
 
 
 def left_out(standings: list[Standing]) -> str:
     """Which arms have runs that only the ranking counts, to stand beside every other table; '' if none has."""
-    parts = [f'{standing.arm.name} ({standing.state})' for standing in standings if standing.failed]
+    parts = [f'{one.arm.name} ({one.state})' for one in standings if one.failed]
     return f'Finished runs only; arms with failed runs: {", ".join(parts)}.' if parts else ''
 
 
-def interval(ends: tuple[float, float] | None) -> str:
-    """(0.712, 0.733) -> '71.2 to 73.3', in percent; '' for None."""
-    return f'{number(100 * ends[0])} to {number(100 * ends[1])}' if ends else ''
+def average(standing: Standing, key: str, text) -> str:
+    """The mean of one of the scores over the finished runs that have it, as text."""
+    values = [run['scores'][key] for run in standing.finished if key in run['scores']]
+    return text(mean(values)) if values else '–'
 
 
-def lengths(standings: list[Standing]) -> tuple[list[dict], dict[str, list[tuple[float, float, float] | None]]]:
-    """Accuracy by source length.
+def by_length(score: Score, row: dict) -> float | None:
+    """The score of one bucket of a run; None where nothing was tested there."""
+    if score.lengths == 'bleu':
+        return row.get('bleu')
+    whole = {'right': 'count', 'tokens_right': 'tokens', 'loss': 'tokens'}[score.lengths]
+    return row[score.lengths] / row[whole] if row[whole] else None
+
+
+def lengths(score: Score,
+            standings: list[Standing]) -> tuple[list[dict], dict[str, list[tuple[float, float, float] | None]]]:
+    """The score by length.
 
     Returns:
       The buckets (low, high, count), which all runs share, and for each arm with a finished run (mean, lowest,
       highest) over its runs in each bucket, None in an empty one.
     """
-    buckets = next((run['by_length'] for standing in standings for run in standing.finished), [])
-    by_length = {}
-    for standing in standings:
-        if standing.finished:
-            rates = [[run['by_length'][n]['right'] / bucket['count'] for run in standing.finished]
-                     if bucket['count'] else None for n, bucket in enumerate(buckets)]
-            by_length[standing.arm.name] = [row and (mean(row), min(row), max(row)) for row in rates]
-    return buckets, by_length
+    buckets = next((run['by_length'] for one in standings for run in one.finished), [])
+    found = {}
+    for one in standings:
+        if one.finished:
+            rates = [[by_length(score, run['by_length'][n]) for run in one.finished] for n in range(len(buckets))]
+            found[one.arm.name] = [None if None in row else (mean(row), min(row), max(row)) for row in rates]
+    return buckets, found
 
 
-def length_rows(buckets: list[dict], by_length: dict) -> list[list[str]]:
-    """What `lengths` returned as rows of a table: source length, test pairs, one cell an arm."""
-    return [[span(bucket), count(bucket['count']), *[mean_and_range(rates[n]) for rates in by_length.values()]]
+def length_rows(score: Score, buckets: list[dict], found: dict) -> list[list[str]]:
+    """What `lengths` returned as rows of a table: length, test pairs, one cell an arm."""
+    return [[span(bucket), count(bucket['count']), *[mean_and_range(score, rates[n]) for rates in found.values()]]
             for n, bucket in enumerate(buckets)]
 
 
-class AlignmentRow(NamedTuple):
-    """How far one arm's most read positions are from the known alignment, each cell as text."""
-
-    error_rate: str
-    shifts: str
-    error_rate_shifted: str
+STEPS = ('reached', 'median', 'mean, the budget where it was not reached')
 
 
-ALIGNMENT = AlignmentRow(error_rate='alignment error %', shifts='best shift of each run',
-                         error_rate_shifted='error % after it')
+def steps_row(study: StudyInfo, standing: Standing) -> tuple[str, ...] | None:
+    """When accuracy on dev first reached the threshold of the study, twice in a row; None where it has none."""
+    if study.threshold is None or not standing.finished:
+        return None
+    found = reached(study, standing.finished)
+    return (f'{found.reached} of {found.n}', f'> {count(found.budget)}' if found.median is None else
+            count(found.median), count(found.mean))
 
 
-def alignment(standing: Standing) -> AlignmentRow | None:
-    """The alignment of one arm; None where no run knows one."""
+ALIGNMENT = ('alignment error, %', 'best shift of each run', 'error after it, %')
+
+
+def alignment_row(study: StudyInfo, standing: Standing) -> tuple[str, ...] | None:
+    """How far the most read positions of an arm are from the known alignment; None where no run knows one."""
     known = [run['alignment'] for run in standing.finished if run['alignment']]
     if not known:
         return None
-    return AlignmentRow(
-        error_rate=number(100 * mean([row['error_rate'] for row in known])),
-        shifts=', '.join(f'{row["shift"]:+d}' if row['shift'] else '0' for row in known),
-        error_rate_shifted=number(100 * mean([row['error_rate_shifted'] for row in known])))
+    return (number(100 * mean([row['error_rate'] for row in known])),
+            ', '.join(f'{row["shift"]:+d}' if row['shift'] else '0' for row in known),
+            number(100 * mean([row['error_rate_shifted'] for row in known])))
 
 
-class Costs(NamedTuple):
-    """What one arm costs, each cell as text."""
-
-    parameters: str
-    without_embeddings: str
-    against_base: str
-    flops_per_token: str
-    readable_floats: str
-    steps: str
-    programs: str
-    compile: str
-    train: str
-    evaluate: str
+READING = ('entropy, nats', 'share of the most', 'on the first, %', 'on the end, %', 'distance',
+           'gradient, ln a position')
+READS = ('entropy', 'entropy_share', 'sink_first', 'sink_end', 'distance')
 
 
-COSTS = Costs(
-    parameters='parameters', without_embeddings='without embeddings', against_base='against the base',
-    flops_per_token='FLOPs a token', readable_floats='readable floats', steps='steps', programs='programs',
-    compile='seconds: compile (once)', train='train', evaluate='evaluate')
+def reading_row(study: StudyInfo, standing: Standing) -> tuple[str, ...] | None:
+    """Means over the runs of how an arm reads (research/analysis/diagnostics.py); None where nothing is known."""
+    def average(values):
+        values = [value for value in values if value is not None]
+        return mean(values) if values else None
+    found = [average([run['diagnostics'].get(key) for run in standing.finished]) for key in READS]
+    slope = average([(run['diagnostics'].get('gradient_reach') or {}).get('slope') for run in standing.finished])
+    if all(value is None for value in (*found, slope)):
+        return None
+    percents = {'sink_first', 'sink_end'}
+    return tuple('–' if value is None else number(100 * value) if key in percents else number(value, 3)
+                 for key, value in zip((*READS, 'slope'), (*found, slope), strict=True))
 
 
-def base_of(standings: list[Standing]) -> Standing | None:
-    """The arm that declares no changes; None if the study runs without it."""
-    return next((standing for standing in standings if not standing.arm.changes), None)
+RATES = ('task', 'arm', 'chosen', 'best on dev', 'mean over rates', 'runs', 'by rate')
 
 
-def costs(standing: Standing, base: Standing | None) -> Costs:
+def rate_of(standing: Standing) -> str:
+    """The learning rate of an arm's runs and how it was found."""
+    found = list(dict.fromkeys((run['rate']['value'], run['rate']['choice'], run['rate']['on_edge'])
+                               for run in standing.runs))
+    marks = {'tuned': '', 'not_tuned': ' rate_not_tuned', 'fixed': ''}
+    return ', '.join(f'{value:g}{marks[choice]}{" rate_on_edge" if edge else ""}' for value, choice, edge in found)
+
+
+def rate_rows(study: StudyInfo, records: Sequence[dict], tried: Sequence[dict]) -> list[tuple[str, ...]]:
+    """The runs that chose the learning rates: one row an arm and task, in the order of the study."""
+    rows = []
+    for task in study.tasks:
+        for name in task.arms:
+            own = tried_by(study, task.name, name, tried)
+            if not own:
+                continue
+            values = {rate: mean([dev_score(one) for one in own if one['rate'] == rate]) for rate in
+                      sorted({one['rate'] for one in own})}
+            best = max(values, key=values.get)
+            rate = next((run['rate'] for run in record_file.select(study, task.name, records)[name]), None)
+            chosen = f'{rate["value"]:g}{" rate_on_edge" if rate["on_edge"] else ""}' if rate else '–'
+            rows.append((task.name, name, chosen, number(100 * values[best]), number(100 * mean([*values.values()])),
+                         str(len(own)), ', '.join(f'{rate:g}: {number(100 * value)}' for rate, value in
+                                                  values.items())))
+    return rows
+
+
+def tried_by(study: StudyInfo, task: str, arm: str, tried: Sequence[dict]) -> list[dict]:
+    """The runs that chose the rate of an arm."""
+    return [one for one in tried if (one['study'], one['profile'], one['task'], one['arm'])
+            == (study.name, study.profile, task, arm)]
+
+
+def dev_score(record: dict) -> float:
+    """What is shown of a run that chose a rate: accuracy on dev (of text: BLEU / 100); 0 where it failed."""
+    if record['status'] != 'finished':
+        return 0.0
+    return record['dev']['bleu'] / 100 if 'bleu' in record['dev'] else record['dev']['accuracy']
+
+
+def rate_note(study: StudyInfo) -> str:
+    """What the table of learning rates shows."""
+    return ('Accuracy on dev in percent (translations: BLEU), mean over the seeds that tune, which no other run has. '
+            'rate_on_edge: the best value was the last on its side, and the search ended.')
+
+
+COSTS = ('parameters', 'without embeddings', 'against the base', 'FLOPs a token', 'against the base, FLOPs',
+         'readable floats', 'state bytes', 'padding, %', 'steps', 'programs', 'seconds: compile (once)', 'train',
+         'evaluate', 'step')
+
+
+def costs(study: StudyInfo, standing: Standing, base: Standing | None) -> tuple[str, ...]:
     """What one arm costs: means over its finished runs; its seeds share their programs, which the first compiles."""
     if not standing.finished:
-        return Costs(*['–'] * len(COSTS))
+        return ('–',) * len(COSTS)
 
-    def average(key):
-        return mean([run[key] for run in standing.finished])
+    def average(key, one=standing):
+        values = [run[key] for run in one.finished]
+        return None if None in values else mean(values)
 
     def seconds(key):
         return [run['seconds'][key] for run in standing.finished]
 
-    return Costs(
-        parameters=count(average('parameters')), without_embeddings=count(average('parameters_non_embedding')),
-        against_base=against(average('parameters_non_embedding'),
-                             mean([run['parameters_non_embedding'] for run in base.finished]))
-        if base and base.finished else '–',
-        flops_per_token=short(average('flops_per_token')), readable_floats=count(average('readable_floats')),
-        steps=count(average('steps')), programs=number(average('programs'), 0),
-        compile=number(max(seconds('compile'))), train=number(mean(seconds('train'))),
-        evaluate=number(mean(seconds('evaluate'))))
+    def beside(key, kind):
+        if not (base and base.finished):
+            return '–'
+        return against(average(key), average(key, base), MATCHED[kind], study.budget in ('', kind))
+    state = average('state_bytes')
+    return (count(average('parameters')), count(average('parameters_non_embedding')),
+            beside('parameters_non_embedding', 'parameters'), short(average('flops_per_token')),
+            beside('flops_per_token', 'flops'), count(average('readable_floats')),
+            '–' if state is None else count(state), number(100 * average('padding')), count(average('steps')),
+            number(average('programs'), 0), number(max(seconds('compile'))), number(mean(seconds('train'))),
+            number(mean(seconds('evaluate'))), number(mean(seconds('step')), 4))
 
 
-def against(parameters: float, base: float) -> str:
-    """(110.2, 100) -> '+10.2 %, not matched'; '0.0 %' for the base itself."""
-    text = f'{100 * (parameters - base) / base:+z.1f} %'.replace('-', '−')
+def against(value: float, base: float, tolerance: float, marked: bool) -> str:
+    """(110.2, 100, 0.01, True) -> '+10.2 %, not matched'; '0.0 %' for the base itself."""
+    text = f'{100 * (value - base) / base:+z.1f} %'.replace('-', '−')
     text = text[1:] if text == '+0.0 %' else text
-    return text if abs(parameters - base) <= MATCHED * base else f'{text}, not matched'
+    return f'{text}, not matched' if marked and abs(value - base) > tolerance * base else text
+
+
+def reached(study: StudyInfo, runs: list[dict]) -> statistics.Reached:
+    """When accuracy on dev first reached the threshold of the study in these runs."""
+    curves = [[(row['step'], row['dev_accuracy']) for row in run['curve'] if row['dev_accuracy'] is not None]
+              for run in runs]
+    found = [statistics.steps_to_threshold(*zip(*curve, strict=True), study.threshold) if curve else None
+             for curve in curves]
+    return statistics.reached(found, max(run['steps'] for run in runs))
 
 
 def changes(differences: dict) -> list[str]:
@@ -357,17 +491,33 @@ def environment(standings: list[Standing]) -> dict[str, list[str]]:
         'runs made': [' to '.join(dict.fromkeys([days[0], days[-1]]))]}
 
 
-def mean_and_range(rates: tuple[float, float, float] | None) -> str:
-    """(0.71, 0.7, 0.72) -> '71.0 (70.0 to 72.0)', in percent; '71.0' when the ends are the same, '–' for None."""
+def mean_and_range(score: Score, rates: tuple[float, float, float] | None) -> str:
+    """(0.71, 0.7, 0.72) -> '71.0 (70.0 to 72.0)'; '71.0' when the ends are the same, '–' for None."""
     if rates is None:
         return '–'
-    middle, low, high = (number(100 * rate) for rate in rates)
+    middle, low, high = (bare(score, rate) for rate in rates)
     return middle if low == high else f'{middle} ({low} to {high})'
 
 
-def percent(value: float) -> str:
+def interval(score: Score, ends: tuple[float, float] | None) -> str:
+    """(0.712, 0.733) -> '71.2 to 73.3'; '' for None."""
+    return f'{bare(score, ends[0])} to {bare(score, ends[1])}' if ends else ''
+
+
+def bare(score: Score, value: float) -> str:
+    """0.7123 -> '71.2' where the score is a share; 3.4567 -> '3.457' where it is not."""
+    return number(100 * value) if score.unit == '%' else number(value, 1 if score.unit == 'BLEU' else 3)
+
+
+def signed(score: Score, value: float) -> str:
+    """0.0341 -> '+3.4'; zero has no sign."""
+    text = bare(score, value)
+    return text if float(text) == 0 else f'+{text}' if value > 0 else text.replace('-', '−')
+
+
+def shown(score: Score, value: float) -> str:
     """0.7123 -> '71.2 %'."""
-    return f'{number(100 * value)} %'
+    return f'{bare(score, value)} {score.unit}'.rstrip()
 
 
 def number(value: float, digits: int = 1) -> str:
@@ -397,16 +547,3 @@ def plural(amount: int, noun: str) -> str:
 def span(bucket: dict) -> str:
     """The lengths of a bucket: '4–6', or '4' when it is only one."""
     return str(bucket['low']) if bucket['low'] == bucket['high'] else f'{bucket["low"]}–{bucket["high"]}'
-
-
-def _text(text):
-    """Text that Markdown shows as it is: one line, no HTML, no table borders, no emphasis."""
-    text = ' '.join(str(text).split())
-    for sign in '\\`*_<>|[]':
-        text = text.replace(sign, '\\' + sign)
-    return text
-
-
-def _table(headings, rows):
-    lines = [list(map(_text, headings)), ['---'] * len(headings), *[list(map(_text, row)) for row in rows]]
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)

@@ -1,0 +1,69 @@
+"""Which arm is better, by how much, and whether that may be said: differences to the base and planned comparisons.
+
+Runs are paired by seed. Only what was planned before the runs is tested; every other arm is set beside the base with an
+interval that describes.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from research.study import records as record_file
+from research.study.records import Planned, Score, StudyInfo
+from research.study.statistics import Difference, Verdict, paired_difference, verdicts
+
+DESCRIBED = 'not planned: describes'
+
+
+class Compared(NamedTuple):
+    """One arm beside another one on a task."""
+
+    task: str
+    arm: str
+    against: str
+    difference: Difference | None  # arm - against, over the seeds that both have; None without any
+    verdict: Verdict | None        # None where the comparison was not planned
+
+    @property
+    def text(self) -> str:
+        """What may be said."""
+        return self.verdict.text if self.verdict else DESCRIBED
+
+
+def value(score: Score, run: dict) -> float:
+    """The score of a run; a failed run counts as the study says."""
+    return run['scores'][score.name] if run['status'] == 'finished' else score.failed
+
+
+def compare(study: StudyInfo, records: Sequence[dict]) -> list[Compared]:
+    """All planned comparisons, in their order, and then each other arm beside the base, task by task.
+
+    Better and worse are said of the arm: a loss is turned round first, so that a positive difference is an improvement
+    in `verdict` and a plain difference of scores in `difference`.
+
+    Raises UserError as `records.select` does.
+    """
+    runs = {task.name: record_file.select(study, task.name, records) for task in study.tasks}
+    others = [Planned(task.name, name, study.base) for task in study.tasks for name in task.arms if name != study.base]
+    others = [one for one in others if one not in study.planned and study.base in runs[one.task]]
+    differences = {one: _difference(study.score, runs[one.task], one) for one in (*study.planned, *others)}
+    said = said_of(study, {one: differences[one] for one in study.planned})
+    return [Compared(*one, differences[one], said.get(one)) for one in (*study.planned, *others)]
+
+
+def said_of(study: StudyInfo, differences: dict[Planned, Difference | None]) -> dict[Planned, Verdict]:
+    """The verdict on every planned comparison that has runs; all that were planned count."""
+    sign = 1 if study.score.higher else -1
+    turned = {one: found if sign > 0 else found._replace(mean=-found.mean, low=-found.high, high=-found.low)
+              for one, found in differences.items() if found is not None}
+    return verdicts(turned, len(study.planned), study.phase)
+
+
+def _difference(score: Score, runs: dict[str, list[dict]], one: Planned) -> Difference | None:
+    mine, theirs = ({run['seed']: value(score, run) for run in runs[name]} for name in (one.arm, one.against))
+    seeds = sorted(mine.keys() & theirs.keys())
+    return paired_difference([mine[seed] for seed in seeds], [theirs[seed] for seed in seeds]) if seeds else None
+
+
+def of_task(compared: Iterable[Compared], task: str, against: str) -> dict[str, Compared]:
+    """The comparisons with one arm on a task, by the other arm."""
+    return {one.arm: one for one in compared if (one.task, one.against) == (task, against)}
