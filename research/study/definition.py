@@ -30,6 +30,7 @@ class Arm(NamedTuple):
     control: bool = False      # is there to be beaten: no claim is made of it
     changes: tuple[tuple[str, Any], ...] = ()  # values at dotted keys, after the words
     tasks: tuple[str, ...] = ()  # where it takes part; () = everywhere
+    free: tuple[str, ...] = ()   # dotted keys of the size that meets the budget; () = those of the study
 
 
 class Task(NamedTuple):
@@ -80,12 +81,25 @@ class Expectation(NamedTuple):
 class Budget(NamedTuple):
     """What arms agree in, and the size that is free to make them agree."""
 
-    kind: str                # parameters (without embeddings), flops (a target symbol) or seconds (of training)
-    free: tuple[str, ...]    # dotted keys that get one whole number; () = seconds, where the steps are free
-    tolerance: float         # 0.01: so far may an arm be from the base
+    kind: str               # parameters (without embeddings), flops (a target symbol) or seconds (of training)
+    free: tuple[str, ...]   # dotted keys that get one whole number
+    tolerance: float        # so far may an arm be from the base, as a share
+    multiple: int = 1       # sizes are multiples of it: of the heads that share a width
 
 
-PARAMETERS, FLOPS = 0.01, 0.02  # tolerances by protocol
+def parameters(*free: str, multiple: int = 1) -> Budget:
+    """The arms have the parameters of the base, within 1 %, by a size such as 'encoder.hidden'."""
+    return Budget('parameters', free, 0.01, multiple)
+
+
+def flops(*free: str, multiple: int = 1) -> Budget:
+    """The arms cost the FLOPs of the base to train on a target symbol, within 2 %."""
+    return Budget('flops', free, 0.02, multiple)
+
+
+def seconds() -> Budget:
+    """The arms are trained as long as the base, within 2 % by a measurement of their steps."""
+    return Budget('seconds', ('training.steps',), 0.02)
 
 
 class Study(NamedTuple):
@@ -106,6 +120,10 @@ class Study(NamedTuple):
     first_seed: int = 10                 # of the runs: never one that was used to tune
     probe: Callable[[Any, Any, list], dict[str, float]] | None = None  # (trainer, params, test pairs) -> more scores
     notes: tuple[str, ...] = ()
+
+    def arm(self, name: str) -> Arm:
+        """One of the arms."""
+        return next(arm for arm in self.arms if arm.name == name)
 
     def takes_part(self, task: str) -> tuple[Arm, ...]:
         """The arms on a task, in their order."""

@@ -1,331 +1,482 @@
-"""Runs a study: every arm with every seed, each once, and then its card and its page.
+"""Runs a study: every arm on every task with every seed, each once, and then its card and its page.
 
-    results.jsonl                one line for each run that has ended
-    runs/<arm>/<seed>/           its work directory: checkpoints, metrics, outputs
-    card.md  report.html         written anew each time
+    results.jsonl  tuning.jsonl       one line for each run that has ended; those of tuning.jsonl chose learning rates
+    plan.json                         what was measured and solved before the first run, and is kept
+    README.md  report.html  tables/   written anew each time
+
+Checkpoints, metrics and outputs of the runs stand in a work directory of their own:
+
+    tuning/<task>/<arm>/<rate>-<seed>/    runs/<task>/<arm>/<seed>/
+
+A unit is one arm on one task: it tunes and then runs its seeds. Units of several processes can run side by side.
 """
 
 import datetime
 import functools
 import hashlib
-import itertools
 import json
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import rich.console
 
-from research import build, evaluate, train
+from research import build, train
 from research.errors import DivergedError, UserError
-from research.evaluation import accuracy
 from research.locked import locked
-from research.study import arms, card, page, records
-from research.text.corpus import Pair
-from research.training.report import read_jsonl
-from research.translator import Translator
+from research.study import arms, budget, card, page, pool, records, tables, testing, tuning, ways
+from research.study.definition import (
+    Arm,
+    Budget,
+    Expectation,
+    NotDecidableError,
+    NotMeasuredError,
+    Profile,
+    Runs,
+    Study,
+    Task,
+)
+from research.training import workdir as workdirs
 
-ALIGNED_PAIRS = 500  # test pairs of training length whose links are compared with the known alignment
-EXAMPLES = 2         # examples of each kind
-
-
-class Arm(NamedTuple):
-    """One thing that is compared: the words that choose it in a config file, and the keys it declares to change."""
-
-    name: str
-    summary: str               # one line: what it reads
-    words: str                 # after the colon of --config
-    declares: tuple[str, ...]  # dotted keys; one covers everything below it
-    control: bool = False
-    changes: tuple[tuple[str, Any], ...] = ()  # values at dotted keys, after the words
-
-
-class Profile(NamedTuple):
-    """How much of a study is run."""
-
-    seeds: int                  # how many
-    changes: dict[str, Any]     # dotted keys of the base
-    test_sample: int | None     # so many test pairs, spread evenly; None = all
-    note: str                   # one line for the card; '' = none
+SAME = ('data', 'batches', 'decoding', 'evaluation')  # sections of a config that no arm may change
+RESULTS, TUNING, PLAN = 'results.jsonl', 'tuning.jsonl', 'plan.json'
+Say = Callable[[str], None]
 
 
-class NotMeasuredError(Exception):
-    """Raised by an expectation that the runs say nothing about; the message says why."""
+class Folders(NamedTuple):
+    """Where a study is kept."""
+
+    results: pathlib.Path  # what is recorded of it
+    workdir: pathlib.Path  # checkpoints, metrics and outputs of its runs
 
 
-class Expectation(NamedTuple):
-    """What is expected, written down before the runs, and how it is read off them."""
+class Unit(NamedTuple):
+    """One arm on one task."""
 
-    text: str
-    arms: tuple[str, ...]  # whose runs it needs
-    measure: Callable[[dict[str, list[dict]]], tuple[bool, str]]  # finished runs by arm -> met, and the numbers
+    task: str
+    arm: str
 
-
-class Study(NamedTuple):
-    """A question and everything that is done to answer it."""
-
-    name: str
-    question: str
-    configs: dict[str, Callable[[str | None], Any]]   # task -> get_config of its file
-    arms: tuple[Arm, ...]                             # controls first; the base is what no words choose
-    profiles: dict[str, dict[str, Profile]]           # task -> name -> profile
-    expectations: dict[str, tuple[Expectation, ...]]  # task -> expectations
-    first_seed: int                                   # of the runs: never one that was used to tune
+    def __str__(self) -> str:
+        return f'{self.task}/{self.arm}'
 
 
-def run(study: Study, task: str, profile_name: str, names: Sequence[str], seeds: int | None,
-        workdir: pathlib.Path) -> records.StudyInfo:
-    """Runs what is missing and writes results.jsonl, card.md and report.html.
+class Settled(NamedTuple):
+    """What every unit is, before anything runs."""
+
+    configs: dict[Unit, Any]
+    changes: dict[Unit, dict[str, Any]]  # to the base: declared, and made to meet the budget
+
+
+# ------------------------------------------------------------------------------------------------- before anything runs
+
+def settled(study: Study, profile: Profile, sizes: Mapping[str, Mapping[str, int]]) -> Settled:
+    """The config of every unit, and what each of them changes.
+
+    Args:
+      study: whose.
+      profile: its values are set in every config.
+      sizes: what `solved` found for each unit, by its name; {} where there is no budget.
+
+    Raises:
+      UserError: an arm changes what it does not declare, or its data; a config has a value that is not allowed.
+    """
+    configs, changes = {}, {}
+    for task in _tasks(study, profile):
+        base = _config(study, profile, task, study.arm(study.base))
+        if arms.differences(base, arms.override(task.get_config(None), {**task.changes, **profile.changes})):
+            raise UserError(f'study {study.name!r}: its base, {study.base}, must be the config that no words choose')
+        for arm in study.takes_part(task.name):
+            unit, config = Unit(task.name, arm.name), _config(study, profile, task, arm)
+            found = arms.check_declared(arm.name, base, config, arm.declares)
+            other = [key for key in found if key.split('.')[0] in SAME]
+            if other:
+                raise UserError(f'arm {arm.name!r} changes {other[0]}; all arms learn from and are tested on the same '
+                                'batches')
+            config = arms.override(config, sizes.get(str(unit), {}))
+            build.validate(config)
+            configs[unit], changes[unit] = config, arms.differences(base, config)
+    return Settled(configs, changes)
+
+
+def _tasks(study: Study, profile: Profile) -> list[Task]:
+    return [task for task in study.tasks if not profile.tasks or task.name in profile.tasks]
+
+
+def _config(study: Study, profile: Profile, task: Task, arm: Arm) -> Any:
+    return arms.override(task.get_config(arm.words or None), {**task.changes, **profile.changes, **dict(arm.changes)})
+
+
+def solved(study: Study, profile: Profile, say: Say) -> dict[str, dict[str, int]]:
+    """The free sizes that make every arm meet the declared budget, by unit and dotted key; {} without a budget.
+
+    Raises:
+      UserError: an arm cannot meet it.
+    """
+    if study.budget is None:
+        return {}
+    configs, sizes = settled(study, profile, {}).configs, {}
+    for task in _tasks(study, profile):
+        base = configs[Unit(task.name, study.base)]
+        data = build.data(base)
+        target = _costs(study.budget, base, (), data)(build.loop(base).steps)
+        for unit in (one for one in configs if one.task == task.name and one.arm != study.base):
+            free = study.arm(unit.arm).free or study.budget.free
+            size = budget.solve(_costs(study.budget, configs[unit], free, data), target, study.budget.tolerance,
+                                f'arm {unit.arm!r} on {task.name}, by {" = ".join(free)},', study.budget.multiple)
+            sizes[str(unit)] = dict.fromkeys(free, size)
+            say(f'{unit}: {" = ".join(free)} = {size} meets the budget of {study.budget.kind}')
+    return sizes
+
+
+def _costs(limit: Budget, config: Any, free: Sequence[str], data: build.Data) -> Callable[[int], float]:
+    """What a config with this number at its free keys has of what arms are to agree in; without keys it is as it is."""
+    if limit.kind == 'seconds':
+        each = ways.seconds_per_step(train.Trainer(config, data))
+        return lambda steps: steps * each
+
+    def cost(size):
+        model = build.model(arms.override(config, dict.fromkeys(free, size)), len(data.source), len(data.target))
+        if limit.kind == 'parameters':
+            return build.parameters(model)[1]
+        S, T, _ = testing.sizes(data, data.corpus.test)
+        return 3 * build.flops(model, S, T) / T
+    return cost
+
+
+# ------------------------------------------------------------------------------------------------------------- a study
+
+def run(study: Study, profile_name: str, names: Sequence[str], folders: Folders, *, way: str | None = None,
+        workers: int = 2, command: Callable[[Unit, str], Sequence[str]]) -> records.StudyInfo:
+    """Runs what is missing and writes card, page and tables; goes on where it stopped.
 
     Args:
       study: what to run.
-      task: one of study.configs.
-      profile_name: one of study.profiles[task].
+      profile_name: one of study.profiles.
       names: of the arms to run, in the order of the study.
-      seeds: how many; None = as the profile says.
-      workdir: where everything is kept.
+      folders: where it is kept.
+      way: how seeds are run, one of ways.WAYS; None = the fastest on this machine, or what plan.json has.
+      workers: processes at a time where units run side by side.
+      command: makes the command that runs a unit in a given way (`run_unit`) in a process of its own.
 
     Raises:
-      UserError: an arm changes what it does not declare, or its data; the directory holds runs that cannot be compared
-        with these (another config, other data); another process writes there.
+      UserError: as `settled` and `solved`; the directory holds runs that cannot be compared with these (another config,
+        other data); another process writes there.
     """
-    profile = study.profiles[task][profile_name]
-    configs, changes = settled(study, task, profile)
-    for name in names:
-        build.validate(configs[name])
-    with locked(workdir):
-        path = workdir / 'results.jsonl'
-        done = _done(study, task, profile_name, path, configs, profile.test_sample)
-        first = study.first_seed
-        plan = [(arm.name, seed) for arm in study.arms if arm.name in names
-                for seed in range(first, first + (profile.seeds if seeds is None else seeds))]
-        missing = [run for run in plan if run not in done]
-        console = rich.console.Console()
-        console.print(f'{study.name}, {task}, profile {profile_name}: {len(plan)} runs, {len(plan) - len(missing)} of '
-                      'them done already')
-        trainers, begin = _Trainers(configs), time.perf_counter()
-        if missing and set(done.values()) - {trainers.data.digest}:
-            raise UserError(f'{path} holds runs on other data than there is now. Choose another --workdir')
-        for number, (name, seed) in enumerate(missing):
-            each = (time.perf_counter() - begin) / max(1, number)
-            left = f', about {_duration(each * (len(missing) - number))} left' if number else ''
-            console.rule(f'run {number + 1} of {len(missing)}: {name}, seed {seed}{left}', align='left')
-            record = {'study': study.name, 'task': task, 'profile': profile_name, 'arm': name, 'seed': seed,
-                      'run': _digest(configs[name], seed, profile.test_sample), 'changes': changes[name],
-                      'data': trainers.data.digest,
-                      'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'), **train.environment()}
+    console = rich.console.Console()
+    profile = study.profiles[profile_name]
+    with locked(folders.results, 'of a study', '--results'):
+        plan = planned(study, profile_name, folders, way, workers, console)
+        found = settled(study, profile, plan['sizes'])
+        _check(study, profile_name, folders, found)
+        units = [unit for unit in found.configs if unit.arm in names]
+        left = {unit: missing(study, profile_name, unit, folders, found) for unit in units}
+        console.print(f'{study.name}, profile {profile_name}: {len(units)} arms on tasks, '
+                      f'{sum(map(len, left.values()))} runs are missing; seeds run {plan["way"]}', highlight=False)
+        for unit in units:
+            _say_changes(console, unit, found.changes[unit])
+        failures = _work(study, profile, [unit for unit in units if left[unit]], plan['way'], workers, folders,
+                         lambda unit: not missing(study, profile_name, unit, folders, found),
+                         lambda unit: run_unit(study, profile_name, unit, folders, plan['way'], console), command,
+                         console)
+        return finish(study, profile_name, folders, console, failures)
+
+
+def _work(study, profile, units, way, workers, folders, done, run_here, command, console) -> list[str]:
+    """Every unit that has something left to do; the base of a task before those that take its rate."""
+    first = [unit for unit in units if unit.arm == study.base or study.is_main(profile, *unit)]
+    failures = []
+    for some in (first, [unit for unit in units if unit not in first]):
+        if way != ways.PROCESSES:
+            for unit in some:
+                console.rule(str(unit), align='left')
+                run_here(unit)
+            continue
+        jobs = [pool.Job(str(unit), tuple(command(unit, ways.ONE_BY_ONE)),
+                         folders.workdir / 'logs' / f'{unit.task}-{unit.arm}.log', functools.partial(done, unit))
+                for unit in some]
+        ended = pool.run(jobs, workers, console=console)
+        failures += [f'{name}: its process failed ({one.error}). Start the study again to go on'
+                     for name, one in ended.items() if one.status == 'failed']
+    return failures
+
+
+def planned(study: Study, profile_name: str, folders: Folders, way: str | None, workers: int,
+            console: rich.console.Console) -> dict[str, Any]:
+    """What was decided before the first run: plan.json, made if it is absent.
+
+    `sizes` are those that meet the budget, `way` is how seeds are run, and `ways` what was measured of it.
+    """
+    path, profile = folders.results / PLAN, study.profiles[profile_name]
+    if path.exists():
+        plan = json.loads(path.read_text(encoding='utf-8'))
+        if plan['profile'] != profile_name:
+            raise UserError(f'{path} was made with profile {plan["profile"]}. Choose another --results')
+        if way not in (None, plan['way']):
+            raise UserError(f'--way is {way!r}, and this study was begun with {plan["way"]!r} ({path}). Leave it out, '
+                            'or choose another --results')
+        return plan
+    sizes = solved(study, profile, lambda text: console.print(text, highlight=False, soft_wrap=True))
+    measured = {}
+    if way is None:
+        configs = settled(study, profile, sizes).configs
+        base = next(unit for unit in configs if unit.arm == study.base)
+        measured = ways.measured(configs[base], seeds(study, profile, base), workers)
+        way = min(measured, key=measured.get)
+        console.print('seconds of a step of all seeds, measured on the base: ' + ', '.join(
+            f'{name} {value:.4g}' for name, value in measured.items()) + f'; so seeds run {way}', highlight=False)
+    plan = {'profile': profile_name, 'way': way, 'ways': measured, 'sizes': sizes, 'time': _now(),
+            **train.environment()}
+    workdirs.replace(path, json.dumps(plan, indent=1) + '\n')
+    return plan
+
+
+def seeds(study: Study, profile: Profile, unit: Unit) -> list[int]:
+    """Of the runs of a unit."""
+    count = profile.seeds if study.is_main(profile, *unit) or profile.other_seeds is None else profile.other_seeds
+    return list(range(study.first_seed, study.first_seed + count))
+
+
+def missing(study: Study, profile_name: str, unit: Unit, folders: Folders, found: Settled) -> list[int]:
+    """The seeds of a unit that have no run yet."""
+    done = {record['seed'] for record in records.read(folders.results / RESULTS)
+            if _of(record, study, profile_name, unit)}
+    return [seed for seed in seeds(study, study.profiles[profile_name], unit) if seed not in done]
+
+
+def _of(record: dict, study: Study, profile_name: str, unit: Unit) -> bool:
+    return (record['study'], record['profile'], record['task'], record['arm']) == (study.name, profile_name, *unit)
+
+
+def _check(study: Study, profile_name: str, folders: Folders, found: Settled) -> None:
+    """Raises UserError where a recorded run was made with another config than its arm has now."""
+    path = folders.results / RESULTS
+    sample = study.profiles[profile_name].test_sample
+    for record in records.read(path):
+        unit = Unit(record['task'], record['arm'])
+        if _of(record, study, profile_name, unit) and (unit not in found.configs or record['run'] != digest(
+                found.configs[unit], record['seed'], record['rate']['value'], sample)):
+            raise UserError(f'{path} holds a run of arm {unit.arm!r} on {unit.task} with seed {record["seed"]} and '
+                            'another config than it has now. Choose another --results')
+
+
+def _say_changes(console: rich.console.Console, unit: Unit, changes: dict[str, Any]) -> None:
+    console.print(f'{unit}: {", ".join(card.changes(changes))}', markup=False, highlight=False, soft_wrap=True)
+
+
+def digest(config: Any, seed: int, rate: float, test_sample: int | None) -> str:
+    """What names a run: its config, with its seed and its rate, and what it is tested on."""
+    config = build.with_rate(build.with_seed(config, seed), rate)
+    return hashlib.sha256(json.dumps([build.digest(config), test_sample]).encode()).hexdigest()[:16]
+
+
+# -------------------------------------------------------------------------------------------------------------- a unit
+
+def run_unit(study: Study, profile_name: str, unit: Unit, folders: Folders, way: str,
+             console: rich.console.Console) -> None:
+    """Chooses the rate of one arm on one task, and runs what is missing of its seeds.
+
+    Raises:
+      UserError: the directory holds runs on other data; the base, whose rate is taken, has none yet.
+    """
+    profile = study.profiles[profile_name]
+    plan = json.loads((folders.results / PLAN).read_text(encoding='utf-8'))
+    found = settled(study, profile, plan['sizes'])
+    one = _UnitRunner(study, profile_name, unit, folders, way, found, console)
+    one.run(one.rate())
+
+
+class _UnitRunner:
+    """A unit's runs; they share their data, and those of one arm their programs."""
+
+    def __init__(self, study: Study, profile_name: str, unit: Unit, folders: Folders, way: str, found: Settled,
+                 console: rich.console.Console):
+        self.study, self.profile_name, self.unit, self.folders, self.way = study, profile_name, unit, folders, way
+        self.profile, self.found, self.console = study.profiles[profile_name], found, console
+        self.data = build.data(found.configs[unit])
+        path = folders.results / RESULTS
+        for record in records.read(path):
+            if (record['study'], record['profile'], record['task']) == (study.name, profile_name, unit.task) \
+                    and record['data'] != self.data.digest:
+                raise UserError(f'{path} holds runs on other data than there is now. Choose another --results')
+        self.trainer = train.Trainer(found.configs[unit], self.data)
+
+    def rate(self) -> tuning.Choice:
+        """The learning rate of this unit; runs that are missing to choose it are made."""
+        config = self.found.configs[self.unit]
+        if not self.profile.rates:
+            return tuning.Choice(build.rate(config), 'fixed', False, 0)
+        keep = self.trainer.loop.keep
+        if self.study.is_main(self.profile, *self.unit) or self.unit.arm == self.study.base:
+            while due := tuning.missing(self.profile.rates, self.profile.tuning_seeds, self._tried(self.unit), keep):
+                self._tune(due)
+            return tuning.chosen(self._tried(self.unit), keep)
+        base = Unit(self.unit.task, self.study.base)
+        tried = self._tried(base)
+        if not tried or tuning.missing(self.profile.rates, self.profile.tuning_seeds, tried, keep):
+            raise UserError(f'{self.unit} takes the rate of {base}, which has none yet: run {self.study.base} first')
+        return tuning.chosen(tried, keep)._replace(choice='not_tuned')
+
+    def _tried(self, unit: Unit) -> list[dict]:
+        config = self.found.configs[unit]
+        return [record for record in records.read_tuning(self.folders.results / TUNING)
+                if _of(record, self.study, self.profile_name, unit)
+                and record['run'] == digest(config, record['seed'], record['rate'], None)]
+
+    def _tune(self, due: Sequence[tuple[float, int]]) -> None:
+        for rate, seed, outcome, seconds in self._trained('tuning', due, '{rate:g}-{seed}'):
+            record = self._begun(seed, rate, None) | {'rate': rate}
+            if isinstance(outcome, DivergedError):
+                record |= {'status': 'failed', 'error': str(outcome)}
+            else:
+                bleu = {} if self.trainer.tokenizer is None else {'bleu': outcome.best_bleu}
+                record |= {'status': 'finished', 'error': None, 'steps': self.trainer.loop.steps,
+                           'best_step': outcome.best_step, 'seconds': round(seconds, 1),
+                           'dev': {'accuracy': outcome.best_accuracy, 'loss': outcome.best_loss, **bleu}}
+            records.append_tuning(self.folders.results / TUNING, record)
+
+    def run(self, rate: tuning.Choice) -> None:
+        """Trains and tests the seeds that have no run yet, each recorded as soon as it is tested."""
+        due = [(rate.value, seed) for seed in missing(self.study, self.profile_name, self.unit, self.folders,
+                                                      self.found)]
+        shared = self._shared(due[0][1]) if due else None
+        compiled = self.trainer.compile_seconds
+        for _, seed, outcome, _ in self._trained('runs', due, '{seed}'):
+            record = self._begun(seed, rate.value, self.profile.test_sample) | {
+                'changes': self.found.changes[self.unit], 'rate': rate._asdict(), 'starts_equal': shared}
+            if isinstance(outcome, DivergedError):
+                record |= {'status': 'failed', 'error': str(outcome)}
+            else:
+                before = self.trainer.programs_compiled()
+                tested = testing.record(self.trainer, self._workdir('runs', f'{seed}'), outcome,
+                                        self.profile.test_sample, self.study.probe)
+                tested['seconds']['compile'] += round(self.trainer.compile_seconds - compiled, 2)
+                compiled = self.trainer.compile_seconds
+                record |= {'status': 'finished', 'error': None,
+                           'programs': before, **tested}
+            records.append(self.folders.results / RESULTS, record)
+
+    def _trained(self, stage: str, due: Sequence[tuple[float, int]],
+                 name: str) -> Iterator[tuple[float, int, train.Outcome | DivergedError, float]]:
+        """(rate, seed, what came of it, seconds) of each run, in the way of the study."""
+        folders = [self._workdir(stage, name.format(rate=rate, seed=seed)) for rate, seed in due]
+        if self.way == ways.TOGETHER and len(due) > 1:
+            begin = time.perf_counter()
+            outcomes = ways.together(self.trainer, folders, [seed for _, seed in due], [rate for rate, _ in due])
+            each = (time.perf_counter() - begin) / len(due)
+            yield from ((rate, seed, outcome, each) for (rate, seed), outcome in zip(due, outcomes, strict=True))
+            return
+        for number, ((rate, seed), folder) in enumerate(zip(due, folders, strict=True), 1):
+            self.console.rule(f'{self.unit}: {stage}, {number} of {len(due)}: rate {rate:g}, seed {seed}',
+                              align='left')
+            begin = time.perf_counter()
             try:
-                found = _one_run(trainers[name], workdir / 'runs' / name / str(seed), seed, profile.test_sample)
-                record |= {'status': 'finished', 'error': None, **found}
-            except DivergedError as error:  # anything else, such as a full disk, is no result: it stops the study
-                console.print(f'failed: {error}', markup=False, soft_wrap=True)
-                record |= {'status': 'failed', 'error': str(error)}
-            records.append(path, record)
-        return finish(study, task, profile_name, workdir, console)
+                outcome = self.trainer.run(folder, seed, rate)
+            except DivergedError as error:  # anything else, such as a full disk, is no result: it stops the unit
+                self.console.print(f'failed: {error}', markup=False, soft_wrap=True)
+                outcome = error
+            yield rate, seed, outcome, time.perf_counter() - begin
+
+    def _workdir(self, stage: str, name: str) -> pathlib.Path:
+        return self.folders.workdir / stage / self.unit.task / self.unit.arm / name
+
+    def _begun(self, seed: int, rate: float, test_sample: int | None) -> dict[str, Any]:
+        """What the record of every run begins with."""
+        return {'study': self.study.name, 'task': self.unit.task, 'profile': self.profile_name, 'arm': self.unit.arm,
+                'seed': seed, 'run': digest(self.found.configs[self.unit], seed, rate, test_sample),
+                'data': self.data.digest, 'time': _now(), **train.environment()}
+
+    def _shared(self, seed: int) -> dict[str, int]:
+        """How many parameters an arm shares with the base by name and shape, and how many of them start equal."""
+        base = train.Trainer(self.found.configs[Unit(self.unit.task, self.study.base)], self.data)
+        mine, theirs = ({jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree.leaves_with_path(
+            one.initial(seed))} for one in (self.trainer, base))
+        shared = [name for name in mine if name in theirs and mine[name].shape == theirs[name].shape]
+        return {'shared': len(shared), 'equal': sum(np.array_equal(mine[name], theirs[name]) for name in shared)}
 
 
-def settled(study: Study, task: str, profile: Profile) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """The config of every arm, and what each of them changes; raises UserError when it may not."""
-    get_config = study.configs[task]
-    base = arms.override(get_config(None), profile.changes)
-    configs = {arm.name: arms.override(get_config(arm.words), profile.changes | dict(arm.changes))
-               for arm in study.arms}
-    changes = {arm.name: arms.check_declared(arm.name, base, configs[arm.name], arm.declares) for arm in study.arms}
-    for name, keys in changes.items():
-        other = [key for key in keys if key.split('.')[0] in ('data', 'batches', 'decoding', 'evaluation')]
-        if other:
-            raise UserError(f'arm {name!r} changes {other[0]}; all arms learn from and are tested on the same batches')
-    return configs, changes
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
 
 
-def finish(study: Study, task: str, profile_name: str, workdir: pathlib.Path,
-           console: rich.console.Console) -> records.StudyInfo:
-    """Writes card and page from the records that are there, and prints the table."""
-    path, profile = workdir / 'results.jsonl', study.profiles[task][profile_name]
-    found = records.read(path)
-    _, changes = settled(study, task, profile)
-    here = [record for record in found if _belongs(record, study, task, profile_name)]
-    info = records.StudyInfo(
-        study.name, study.question, task, profile_name,
-        tuple(records.ArmInfo(arm.name, arm.summary, arm.control, changes[arm.name]) for arm in study.arms),
-        findings(study.expectations[task], here), commands(study, task, profile_name, here),
-        (profile.note,) if profile.note else ())
-    card.write(workdir / 'card.md', info, found)
-    page.write(workdir / 'report.html', info, found)
-    console.print(card.console_table(info, found))
+# ----------------------------------------------------------------------------------------------------------- afterwards
+
+def finish(study: Study, profile_name: str, folders: Folders, console: rich.console.Console,
+           failures: Sequence[str] = ()) -> records.StudyInfo:
+    """Writes card, page and tables from the records that are there, and prints the tables of the ranking."""
+    found, tried = records.read(folders.results / RESULTS), records.read_tuning(folders.results / TUNING)
+    info = described(study, profile_name, found, failures)
+    card.write(folders.results / 'README.md', info, found, tried)
+    page.write(folders.results / 'report.html', info, found, tried)
+    tables.write(folders.results / 'tables', card.sections(info, found, tried))
+    for table in card.console_tables(info, found):
+        console.print(table)
     for finding in info.findings:
         measured = f': {finding.measured}' if finding.measured else ''
-        console.print(f'{card.VERDICTS[finding.met]}: {finding.text}{measured}', markup=False, highlight=False,
-                      soft_wrap=True)
-    console.print(f'results  {path}\ncard     {workdir / "card.md"}\nreport   {workdir / "report.html"}', markup=False,
-                  highlight=False, soft_wrap=True)
+        console.print(f'{finding.mark}: {finding.text}{measured}', markup=False, highlight=False, soft_wrap=True)
+    for failure in failures:
+        console.print(failure, markup=False, highlight=False, soft_wrap=True)
+    console.print('\n'.join(f'{what:8} {folders.results / name}' for what, name in (
+        ('results', RESULTS), ('card', 'README.md'), ('report', 'report.html'), ('tables', 'tables'))),
+        markup=False, highlight=False, soft_wrap=True)
     return info
 
 
-def commands(study: Study, task: str, profile_name: str, found: Sequence[dict]) -> tuple[str, ...]:
-    """What repeats the runs that are there: a command for each number of seeds."""
-    counts: dict[int, list[str]] = {}
-    for arm in study.arms:
-        seeds = {record['seed'] for record in found if record['arm'] == arm.name}
-        if seeds:
-            counts.setdefault(max(seeds) - study.first_seed + 1, []).append(arm.name)
-    return tuple(f'python -m experiments.run {study.name} --task {task} --arms {",".join(names)} --seeds {count} '
-                 f'--profile {profile_name}' for count, names in counts.items())
+def described(study: Study, profile_name: str, found: Sequence[dict],
+              failures: Sequence[str] = ()) -> records.StudyInfo:
+    """What card and page say besides the records."""
+    profile = study.profiles[profile_name]
+    tasks = _tasks(study, profile)
+    changes = {unit.arm: change for unit, change in reversed(settled(study, profile, {}).changes.items())}
+    here = [record for record in found if (record['study'], record['profile']) == (study.name, profile_name)]
+    return records.StudyInfo(
+        study.name, study.question, profile_name, study.score,
+        tuple(records.TaskInfo(task.name, task.summary, task.floor, tuple(
+            arm.name for arm in study.takes_part(task.name))) for task in tasks),
+        tuple(records.ArmInfo(arm.name, arm.summary, arm.control, changes[arm.name]) for arm in study.arms
+              if arm.name in changes),
+        study.base, study.claimed(profile), study.phase, study.threshold, study.budget.kind if study.budget else '',
+        findings(study, profile, here), commands(study, profile_name, here),
+        tuple(note for note in (profile.note, *study.notes, *failures) if note))
 
 
-def findings(expectations: Sequence[Expectation], found: Sequence[dict]) -> tuple[records.Finding, ...]:
-    """Each expectation held against the runs.
+def commands(study: Study, profile_name: str, found: Sequence[dict]) -> tuple[str, ...]:
+    """What repeats the runs that are there."""
+    there = {record['arm'] for record in found}
+    names = [arm.name for arm in study.arms if arm.name in there]
+    chosen = '' if len(names) == len(study.arms) else f' --arms {",".join(names)}'
+    return (f'python -m experiments.run {study.name} --profile {profile_name}{chosen}',)
 
-    `met` is None where an arm that it needs has no run, or where the runs say nothing about it. A run that failed
-    counts: what needs its arm is not met.
+
+def findings(study: Study, profile: Profile, found: Sequence[dict]) -> tuple[records.Finding, ...]:
+    """Each expectation held against the runs; those that need a task which the profile leaves out are left out, too.
+
+    A run that failed counts: what needs its arm is not met.
     """
-    return tuple(_finding(expectation, {name: [record for record in found if record['arm'] == name]
-                                        for name in expectation.arms}) for expectation in expectations)
+    runs = {}
+    for record in sorted(found, key=lambda record: record['seed']):
+        runs.setdefault((record['task'], record['arm']), []).append(record)
+    tasks = {task.name for task in _tasks(study, profile)}
+    return tuple(_finding(expectation, runs) for expectation in study.expectations
+                 if {task for task, _ in expectation.needs} <= tasks)
 
 
-def _finding(expectation: Expectation, runs: dict[str, list[dict]]) -> records.Finding:
-    failed = {name: sum(record['status'] == 'failed' for record in own) for name, own in runs.items()}
-    if not all(runs.values()):
-        return records.Finding(expectation.text, None, '')
+def _finding(expectation: Expectation, runs: Runs) -> records.Finding:
+    needed = {unit: runs.get(unit, []) for unit in expectation.needs}
+    failed = {unit: sum(record['status'] == 'failed' for record in own) for unit, own in needed.items()}
+    if not all(needed.values()):
+        return records.Finding(expectation.text, 'not measured', '')
     if any(failed.values()):
-        return records.Finding(expectation.text, False, ', '.join(
-            f'{count} of {len(runs[name])} runs of {name} failed' for name, count in failed.items() if count))
+        return records.Finding(expectation.text, 'not met', ', '.join(
+            f'{count} of {len(needed[unit])} runs of {"/".join(unit)} failed' for unit, count in failed.items()
+            if count))
     try:
-        return records.Finding(expectation.text, *expectation.measure(runs))
+        met, measured = expectation.measure(needed)
     except NotMeasuredError as why:
-        return records.Finding(expectation.text, None, str(why))
-
-
-def _belongs(record: dict, study: Study, task: str, profile_name: str) -> bool:
-    return (record['study'], record['task'], record['profile']) == (study.name, task, profile_name)
-
-
-def _done(study: Study, task: str, profile_name: str, path: pathlib.Path, configs: dict[str, Any],
-          test_sample: int | None) -> dict[tuple[str, int], str]:
-    """The runs that are recorded, and the data of each; raises UserError when one was made with another config."""
-    done = {}
-    for record in records.read(path):
-        if _belongs(record, study, task, profile_name):
-            name, seed = record['arm'], record['seed']
-            if name not in configs or record['run'] != _digest(configs[name], seed, test_sample):
-                raise UserError(f'{path} holds a run of arm {name!r} with seed {seed} and another config than it has '
-                                'now. Choose another --workdir')
-            done[name, seed] = record['data']
-    return done
-
-
-class _Trainers:
-    """The trainer of each arm, made when it is first needed; they share the data."""
-
-    def __init__(self, configs: dict[str, Any]):
-        self.configs = configs
-        self._trainers: dict[str, train.Trainer] = {}
-
-    @functools.cached_property
-    def data(self) -> build.Data:
-        return build.data(next(iter(self.configs.values())))
-
-    def __getitem__(self, name: str) -> train.Trainer:
-        if name not in self._trainers:
-            self._trainers = {name: train.Trainer(self.configs[name], self.data)}  # one arm's programs at a time
-        return self._trainers[name]
-
-
-def _one_run(trainer: train.Trainer, workdir: pathlib.Path, seed: int, test_sample: int | None) -> dict[str, Any]:
-    """Trains and tests one seed of one arm; returns what the record says of it."""
-    compiled = trainer.compile_seconds  # by another seed of this arm
-    to_decode = {*trainer.translator.shapes(trainer.lines)}
-    outcome = trainer.run(workdir, seed)
-    config, corpus = trainer.config, trainer.data.corpus
-    pairs = _spread(corpus.test, test_sample)
-    begin = time.perf_counter()
-    to_test = trainer.translator.shapes([pair.source for pair in pairs])
-    trainer.translator.compile(outcome.params, to_test)
-    compiling = trainer.compile_seconds - compiled + time.perf_counter() - begin
-    begin = time.perf_counter()
-    result = evaluate.evaluate(trainer.translator, outcome.params, pairs, build.length_edges(config))
-    testing = time.perf_counter() - begin
-    longest = max(len(pair.alignment) for pair in corpus.train)
-    aligned = [pair for pair in pairs if pair.alignment and len(pair.alignment) <= longest][:ALIGNED_PAIRS]
-    weighted = trainer.model.reads == 'source'
-    scores = evaluate.alignment_scores(trainer.model, outcome.params, trainer.data.source, trainer.data.target,
-                                       aligned) if aligned and weighted else None
-    examples = _examples(trainer, outcome.params, pairs, result, weighted)
-    lines, _ = read_jsonl(workdir / 'metrics.jsonl')
-    total, without = build.parameters(trainer.model)
-    source_length = 1 + float(np.mean([len(found.source) - 1 for found in result.translations]))
-    target_length = 1 + float(np.mean([len(trainer.data.target.encode(pair.target)) - 1 for pair in pairs]))
-    S, T = round(source_length), round(target_length)
-    return {
-        'parameters': total, 'parameters_non_embedding': without,
-        'flops_per_token': 3 * build.flops(trainer.model, S, T) / T,
-        'readable_floats': build.readable_floats(trainer.model, S),
-        'steps': trainer.loop.steps, 'best_step': outcome.best_step,
-        'programs': sum(trainer.program_count().values()) + len({*to_test} - to_decode),
-        'seconds': {'compile': round(compiling, 2),
-                    'train': round(sum(line['seconds'] for line in lines if line['kind'] == 'train'), 2),
-                    'evaluate': round(testing, 2)},
-        'scores': {**result.scores, 'loss': trainer.loss(outcome.params, pairs)},
-        'by_length': [{'low': row['low'], 'high': row['high'], 'count': row['count'], 'right': round(row['sum'])}
-                      for row in result.by_length],
-        'curve': _curve(lines), 'alignment': scores, 'examples': examples,
-    }
-
-
-def _spread(pairs: list[Pair], count: int | None) -> list[Pair]:
-    """So many pairs at even distances, always the same ones."""
-    if count is None or count >= len(pairs):
-        return pairs
-    return [pairs[index] for index in np.linspace(0, len(pairs) - 1, count).astype(int)]
-
-
-def _curve(lines: list[dict]) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl as one point for each step."""
-    points: dict[int, dict[str, Any]] = {}
-    for line in lines:
-        point = points.setdefault(line['step'], {'step': line['step'], 'train_loss': None, 'dev_loss': None,
-                                                 'dev_accuracy': None})
-        if line['kind'] == 'train':
-            point['train_loss'] = line['loss']
-        elif line['kind'] == 'dev':
-            point['dev_loss'], point['dev_accuracy'] = line['loss'], line['accuracy']
-    return [points[step] for step in sorted(points)]
-
-
-def _examples(trainer: train.Trainer, params: Any, pairs: list[Pair], result: evaluate.Evaluation,
-              weighted: bool) -> list[dict[str, Any]]:
-    """Longest, shortest and median sources, the same for all arms, and this run's worst outputs, with their weights."""
-    sizes = [len(found.source) for found in result.translations]
-    by_size = sorted(range(len(pairs)), key=lambda index: (sizes[index], pairs[index].source))
-    middle = max(0, len(by_size) // 2 - EXAMPLES // 2)
-    edits, _ = accuracy.edits([found.text for found in result.translations],
-                              evaluate.right_answers(trainer.data.target, pairs),
-                              accuracy.counted(trainer.data.target.unit))
-    worst = sorted(range(len(pairs)), key=lambda index: (-edits[index], pairs[index].source))
-    chosen: dict[str, tuple[str, int]] = {}  # by source: no word is shown twice
-    for rule, indices in (('longest', by_size[::-1]), ('shortest', by_size), ('median', by_size[middle:]),
-                          ('worst', worst)):
-        others = (index for index in indices if pairs[index].source not in chosen)
-        for index in itertools.islice(others, EXAMPLES):
-            chosen[pairs[index].source] = rule, index
-    translator = trainer.translator
-    if weighted:
-        translator = Translator(trainer.model, trainer.data.source, trainer.data.target, translator.decoding, True)
-    found = translator(params, list(chosen))
-    return [{'rule': rule, 'source': one.source[:-1], 'output': one.symbols,
-             'answer': trainer.data.target.symbols(trainer.data.target.encode(pairs[index].target)),
-             'right': bool(result.right[index]),
-             'weights': np.round(one.weights.mean(axis=0), 3).tolist() if weighted else None}
-            for (rule, index), one in zip(chosen.values(), found, strict=True)]
-
-
-def _digest(config: Any, seed: int, test_sample: int | None) -> str:
-    text = json.dumps([build.digest(build.with_seed(config, seed)), test_sample])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f'{minutes} min {seconds:02} s' if minutes else f'{seconds} s'
+        return records.Finding(expectation.text, 'not measured', str(why))
+    except NotDecidableError as why:
+        fewest = min(map(len, needed.values()))
+        return records.Finding(expectation.text, f'not decidable at n = {fewest}', str(why))
+    return records.Finding(expectation.text, 'met' if met else 'not met', measured)
