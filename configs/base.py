@@ -111,6 +111,7 @@ def recurrent_encoder() -> ConfigDict:
         'features': 128,              # width of an annotation; each direction has half of it when there are two
         'embedding_features': 128,    # width of the source embeddings
         'bidirectional': True,
+        'backward': False,            # where it is not: read from the end of the source to its beginning
         'share_embeddings': False,    # the source is read with the target's embeddings: one vocabulary (data.joint)
         'dropout': 0.0,               # on embeddings and between layers, in [0, 1)
     })

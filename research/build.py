@@ -255,8 +255,8 @@ TRANSFORMER_RULES = {
     'scale_embeddings': _FLAG,
 }
 SIDE_RULES = {
-    ('encoder', 'recurrent'): RECURRENT_RULES | {'bidirectional': _FLAG, 'share_embeddings': _FLAG},
-    ('encoder', 'transformer'): TRANSFORMER_RULES | {'summary': _one_of(transformer.SUMMARIES),
+    ('encoder', 'recurrent'): RECURRENT_RULES | {'bidirectional': _FLAG, 'backward': _FLAG, 'share_embeddings': _FLAG},
+    ('encoder', 'transformer'): TRANSFORMER_RULES | {'layers': _at_least(0), 'summary': _one_of(transformer.SUMMARIES),
                                                      'share_embeddings': _FLAG},
     ('decoder', 'recurrent'): RECURRENT_RULES | {
         'reads_with': _one_of(recurrent.READS_WITH), 'input_feeding': _FLAG,
@@ -292,6 +292,9 @@ def validate(config: Config) -> None:
     if config.data.task == LANGUAGE_MODEL and not decoder.causal:
         raise UserError('decoder.causal is False; a language model must have True: it would see the symbols that it is '
                         'to say')
+    if encoder.kind == 'recurrent' and encoder.bidirectional and encoder.backward:
+        raise UserError('encoder.backward and encoder.bidirectional are True; an encoder of both directions reads '
+                        'backward already: one of them must be False')
     if encoder.kind == 'recurrent' and encoder.bidirectional and encoder.features % 2:
         raise UserError(f'encoder.features is {encoder.features}; a bidirectional encoder has half of it in each '
                         'direction, so it must be even')
@@ -702,7 +705,7 @@ def _encoder(part: Config, size: int, dtype: Any, shared: Embedding | None, rema
         return recurrent.RecurrentEncoder(
             size, part.embedding_features, part.features, part.layers,
             functools.partial(cells.make, part.cell, dtype=dtype, path=part.cell_path), part.bidirectional,
-            part.dropout, dtype, shared)
+            part.dropout, dtype, shared, part.backward)
     return transformer.TransformerEncoder(
         size, part.features, part.hidden, part.layers, functools.partial(_mixer, part, dtype=dtype), part.norm,
         part.position, part.maximum_length, part.summary, part.dropout, dtype, shared, part.scale_embeddings,
@@ -1021,7 +1024,7 @@ ADDED = (  # section ('' = none), kind or task of it (None = any), keys
         'source_vectors': '',
         'target_vectors': '', 'lowercase_vectors': False, 'prepared': ''}),
     ('batches', None, {'packing': False}),
-    ('encoder', 'recurrent', {'share_embeddings': False, 'cell_path': 'scan'}),
+    ('encoder', 'recurrent', {'share_embeddings': False, 'cell_path': 'scan', 'backward': False}),
     ('decoder', 'recurrent', {'cell_path': 'scan'}),
     ('encoder', 'transformer', {'share_embeddings': False, 'scale_embeddings': True, 'activation': 'relu',
                                 'epsilon': 1e-6}),

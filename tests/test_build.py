@@ -27,6 +27,7 @@ BAD = [  # words, changes, what the message must name
     ('additive', {'encoder.kind': 'convolutional'}, ['encoder.kind', 'convolutional', 'recurrent, transformer']),
     ('additive', {'encoder.cell': 'gruu'}, ['encoder.cell', 'gruu', 'gru_reset_before']),
     ('additive', {'encoder.features': 127, 'encoder.bidirectional': True}, ['encoder.features', '127', 'even']),
+    ('additive', {'encoder.backward': True}, ['encoder.backward', 'encoder.bidirectional', 'must be False']),
     ('additive', {'decoder.reader.name': 'aditive'}, ["Unknown attention 'aditive'", "Did you mean 'additive'"]),
     ('additive', {'decoder.reader.name': 'dot'}, ["'dot'", 'energy_width']),
     ('additive', {'decoder.reader.energy_width': 0}, ['energy_width', '0']),

@@ -24,7 +24,8 @@ class RecurrentEncoder(nn.Module):
     `summary` is what the top layer's cell hands on of its last state, `finals` what all layers' do: of a cell all of
     its state (h and c of an LSTM) if it says nothing else; directions concatenated.
 
-    Source: Bahdanau, Cho, Bengio 2015, arXiv:1409.0473, appendix A.2.1 (bidirectional). Differs: any cell, any depth.
+    Source: Bahdanau, Cho, Bengio 2015, arXiv:1409.0473, appendix A.2.1 (bidirectional); Sutskever, Vinyals, Le 2014,
+    arXiv:1409.3215, section 3.3 (backward). Differs: any cell, any depth; backward, the end symbol is read first.
 
     Attributes:
       vocabulary: V of the source.
@@ -33,6 +34,7 @@ class RecurrentEncoder(nn.Module):
       layers: how many.
       cell: makes a cell of a given width.
       bidirectional: read the source in both directions.
+      backward: read it in one direction, from its end to its beginning.
       dropout: rate on embeddings and between layers.
       dtype: what is computed in.
       shared: an embedding that is not this encoder's alone; None = one of its own.
@@ -47,6 +49,7 @@ class RecurrentEncoder(nn.Module):
     dropout: float = 0.0
     dtype: Any = None
     shared: Embedding | None = None
+    backward: bool = False
 
     packs: ClassVar[bool] = False  # a state goes on from one sentence to the next
 
@@ -66,7 +69,7 @@ class RecurrentEncoder(nn.Module):
         outputs, finals = self.embedding(source), []
         for layer, forward in enumerate(self.forwards):
             inputs = dropout(outputs, self.dropout, rngs[layer])
-            outputs, state = forward.over(inputs, mask, forward.start(source.shape[0]))
+            outputs, state = forward.over(inputs, mask, forward.start(source.shape[0]), reverse=self.backward)
             final = forward.final(state)
             if self.bidirectional:
                 backward = self.backwards[layer]

@@ -76,7 +76,8 @@ def recurrent_encoder(part, params, source, places):
     width = part.features // 2 if part.bidirectional else part.features
     start, final = batch_of(cells.ORACLES[part.cell].start(width), len(source)), cells.ORACLES[part.cell].final
     for layer in range(part.layers):
-        forward, state = cells.over(part.cell, params[f'forwards_{layer}'], outputs, lengths, start)
+        forward, state = cells.over(part.cell, params[f'forwards_{layer}'], outputs, lengths, start,
+                                    reverse=part.backward)
         if part.bidirectional:
             backward, other = cells.over(part.cell, params[f'backwards_{layer}'], outputs, lengths, start, reverse=True)
             forward = np.concatenate([forward, backward], axis=-1)

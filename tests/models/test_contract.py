@@ -47,6 +47,8 @@ WIRINGS = {
     'recurrent, one layer to two of plain, zero start': {
         'decoder.layers': 2, 'decoder.cell': 'plain', 'decoder.start_state': 'zero'},
     'recurrent, one layer to three, one way': {'encoder.bidirectional': False, 'decoder.layers': 3},
+    'recurrent, two layers from the end': {
+        'encoder.bidirectional': False, 'encoder.backward': True, 'encoder.layers': 2},
     'recurrent, mlstm to slstm': {'encoder.cell': 'mlstm', 'decoder.cell': 'slstm'},
     'recurrent, slstm to two of mlstm, current': {
         'encoder.cell': 'slstm', 'decoder.cell': 'mlstm', 'decoder.layers': 2, 'decoder.reads_with': 'current'},
