@@ -199,7 +199,7 @@ SYNTHETIC_RULES = {
     'data.test': _at_least(1),
 }
 LABELLED_RULES = {f'data.{key}': _at_least(1) for key in ('symbols', 'length', 'size', 'train', 'dev', 'test')} | {
-    'data.seed': _at_least(0)}
+    f'data.{key}': _at_least(0) for key in ('seed', 'shortest', 'longest_test')}
 _TEXT = 'text', lambda value: isinstance(value, str)
 PRONUNCIATION_RULES = {'data.file': _TEXT}
 PARALLEL_RULES = {
@@ -373,6 +373,13 @@ def _check_training(config: Config) -> None:
 
 def _check_corpus(config: Config) -> None:
     section = config.data
+    if section.task in labelled.TASKS:
+        shortest, longest, longest_test = _labelled_lengths(section)
+        for key, most in (('shortest', longest), ('longest_test', longest_test)):
+            if shortest > most:
+                raise UserError(f'data.{key} is {section[key]}: lines would have {shortest} positions at least and '
+                                f'{most} at most; data.length is {section.length}, and data.shortest must not be above '
+                                'it nor above data.longest_test')
     if section.task != PARALLEL:
         return
     for kind in left_out(config):
@@ -450,8 +457,10 @@ def data(config: Config, made: tuple[Vocabulary, Vocabulary] | None = None) -> D
     if section.task == 'pronunciation':
         return _pairs(pronunciation.read(section.file), 'characters')
     if section.task in labelled.TASKS:
+        shortest, longest, longest_test = _labelled_lengths(section)
         texts = labelled.make(section.task, train=section.train, dev=section.dev, test=section.test,
-                              length=section.length, symbols=section.symbols, size=section.size, seed=section.seed)
+                              lengths=(shortest, longest), test_lengths=(shortest, longest_test),
+                              symbols=section.symbols, size=section.size, seed=section.seed)
         both = Vocabulary.build((line for pair in texts.train for line in pair[:2]), 'words')
         return Data(texts, both, both, _corpus_digest(texts), labelled=True)
     if section.task == LANGUAGE_MODEL:
@@ -462,6 +471,11 @@ def data(config: Config, made: tuple[Vocabulary, Vocabulary] | None = None) -> D
                                  lengths=(section.shortest, section.longest),
                                  test_lengths=(section.shortest, section.longest_test),
                                  symbols=section.symbols, seed=section.seed), 'words')
+
+
+def _labelled_lengths(section: Config) -> tuple[int, int, int]:
+    """The fewest positions of a line, the most, and the most in test: 0 stands for data.length."""
+    return section.shortest or section.length, section.length, section.longest_test or section.length
 
 
 def _pairs(texts: corpus.Corpus, source_unit: str) -> Data:
@@ -1020,6 +1034,7 @@ ADDED = (  # section ('' = none), kind or task of it (None = any), keys
         'reverse_source': False, 'joint': False, 'segmentations': 0, 'segmentation_seed': 1, 'sampling': 0.1,
         'source_vectors': '',
         'target_vectors': '', 'lowercase_vectors': False, 'prepared': ''}),
+    *(('data', task, {'shortest': 0, 'longest_test': 0}) for task in labelled.TASKS),
     ('batches', None, {'packing': False}),
     ('encoder', 'recurrent', {'share_embeddings': False, 'cell_path': 'scan'}),
     ('decoder', 'recurrent', {'cell_path': 'scan'}),
