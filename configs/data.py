@@ -54,6 +54,9 @@ def language_model() -> ConfigDict:
         'test': '',
         'unit': 'words',               # words (between spaces) or characters: what is said next
         'size': 30_000,                # most symbols, special ones included; the others are one, the unknown symbol
+        'length': 0,                   # symbols of a piece: lines are joined by spaces and cut anew, and no end is
+                                       #   asked for; words or characters alone; 0 = a line is a line
+        'test_length': 0,              # the same in test; 0 = length
     })
 
 
