@@ -12,7 +12,7 @@ def pronunciation() -> ConfigDict:
 
 
 def synthetic(task: str) -> ConfigDict:
-    """Copy, reverse or recall: made up, with known alignment."""
+    """Copy, reverse, recall or copy_distinct: made up, with known alignment."""
     return ConfigDict({
         'task': task,
         'seed': 7,                     # of the data; a run's own seed does not change what there is to learn
@@ -27,13 +27,18 @@ def synthetic(task: str) -> ConfigDict:
 
 
 def labelled(task: str) -> ConfigDict:
-    """Tasks for a model without a source: labelled_recall, selective_copying, parity or window_reach."""
+    """Tasks for a model without a source: labelled_recall, overwritten_recall, selective_copying, parity, even_pairs or
+    window_reach.
+    """
+    bits = task in ('parity', 'even_pairs')
     return ConfigDict({
         'task': task,
         'seed': 7,
-        'symbols': 2 if task == 'parity' else 64,  # different ones
-        'length': 32,                              # positions of a line
-        'size': 1 if task == 'parity' else 4,      # pairs of key and value, symbols to copy, or how far back
+        'symbols': 2 if bits else 64,  # different ones
+        'length': 32,                  # positions of a line: all of train and dev, or the most of them
+        'shortest': 0,                 # the fewest, in test too; 0 = length: as many in every line
+        'longest_test': 0,             # the most in test; 0 = length
+        'size': 1 if bits else 4,      # pairs of key and value, symbols to copy, or how far back
         'train': 50_000,
         'dev': 500,
         'test': 2_000,
@@ -49,6 +54,9 @@ def language_model() -> ConfigDict:
         'test': '',
         'unit': 'words',               # words (between spaces) or characters: what is said next
         'size': 30_000,                # most symbols, special ones included; the others are one, the unknown symbol
+        'length': 0,                   # symbols of a piece: lines are joined by spaces and cut anew, and no end is
+                                       #   asked for; words or characters alone; 0 = a line is a line
+        'test_length': 0,              # the same in test; 0 = length
     })
 
 

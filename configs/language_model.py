@@ -6,6 +6,9 @@
         --config.data.train=train.txt --config.data.dev=dev.txt --config.data.test=test.txt \
         --config.data.unit=characters
     python -m research.evaluate --workdir=runs/words --split=test
+
+`--config.data.unit=characters --config.data.length=128 --config.data.test_length=512` learns from pieces of 128
+characters of running text and is tested on longer ones.
 """
 
 from configs import base, data

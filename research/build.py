@@ -31,7 +31,7 @@ from research.models import contract, recurrent, transformer
 from research.models.encoder_decoder import SequenceToSequence
 from research.models.sequence import CellMixer, SequenceModel
 from research.shapes import Places
-from research.text import batches, corpus, labelled, prepared, pronunciation, sources, synthetic
+from research.text import batches, corpus, labelled, pieces, prepared, pronunciation, sources, synthetic
 from research.text import reversed as reversing
 from research.text.reversed import Reversed
 from research.text.store import Pairs, Store
@@ -52,6 +52,7 @@ class Data(NamedTuple):
     digest: str  # sixteen hexadecimal digits that name the corpus: what there is to learn and to test on
     labelled: bool = False  # whether a pair is a sequence and the labels of its positions, for a model without a source
     next_symbols: bool = False  # whether it is an empty source and a line, whose symbols are asked for one by one
+    pieces: bool = False  # whether these lines are pieces of running text, whose end is not asked for
     train: Store | None = None  # the training pairs as ids, where they are prepared; then corpus.train is empty
     found: Mapping[str, Mapping[str, int]] = types.MappingProxyType({})  # split -> kind of finding -> lines
 
@@ -199,7 +200,7 @@ SYNTHETIC_RULES = {
     'data.test': _at_least(1),
 }
 LABELLED_RULES = {f'data.{key}': _at_least(1) for key in ('symbols', 'length', 'size', 'train', 'dev', 'test')} | {
-    'data.seed': _at_least(0)}
+    f'data.{key}': _at_least(0) for key in ('seed', 'shortest', 'longest_test')}
 _TEXT = 'text', lambda value: isinstance(value, str)
 PRONUNCIATION_RULES = {'data.file': _TEXT}
 PARALLEL_RULES = {
@@ -232,6 +233,8 @@ LANGUAGE_MODEL_RULES = {
     'data.test': _TEXT,
     'data.unit': _one_of(UNITS),
     'data.size': _at_least(SPECIAL + 1),
+    'data.length': _at_least(0),
+    'data.test_length': _at_least(0),
 }
 RECURRENT_RULES = {
     'cell': _one_of(tuple(cells.CELLS)),
@@ -376,6 +379,21 @@ def _check_training(config: Config) -> None:
 
 def _check_corpus(config: Config) -> None:
     section = config.data
+    if section.task in labelled.TASKS:
+        shortest, longest, longest_test = _labelled_lengths(section)
+        for key, most in (('shortest', longest), ('longest_test', longest_test)):
+            if shortest > most:
+                raise UserError(f'data.{key} is {section[key]}: lines would have {shortest} positions at least and '
+                                f'{most} at most; data.length is {section.length}, and data.shortest must not be above '
+                                'it nor above data.longest_test')
+    if section.task == LANGUAGE_MODEL:
+        if section.length and section.unit not in pieces.TABLES:
+            raise UserError(f'data.length is {section.length} and data.unit {section.unit!r}: running text is cut into '
+                            f'pieces of {" or ".join(pieces.TABLES)} alone; data.length must be 0, or data.unit one of '
+                            'these')
+        if section.test_length and not section.length:
+            raise UserError(f'data.test_length is {section.test_length} and data.length 0: where a line is a line to '
+                            'learn from, it is one in test; data.test_length must be 0, or data.length above it')
     if section.task != PARALLEL:
         return
     for kind in left_out(config):
@@ -453,18 +471,28 @@ def data(config: Config, made: tuple[Vocabulary, Vocabulary] | None = None) -> D
     if section.task == 'pronunciation':
         return _pairs(pronunciation.read(section.file), 'characters')
     if section.task in labelled.TASKS:
+        shortest, longest, longest_test = _labelled_lengths(section)
         texts = labelled.make(section.task, train=section.train, dev=section.dev, test=section.test,
-                              length=section.length, symbols=section.symbols, size=section.size, seed=section.seed)
+                              lengths=(shortest, longest), test_lengths=(shortest, longest_test),
+                              symbols=section.symbols, size=section.size, seed=section.seed)
         both = Vocabulary.build((line for pair in texts.train for line in pair[:2]), 'words')
         return Data(texts, both, both, _corpus_digest(texts), labelled=True)
     if section.task == LANGUAGE_MODEL:
-        texts = corpus.Corpus(*(_lines(key, section[key]) for key in ('train', 'dev', 'test')))
+        texts = corpus.Corpus(*(_lines(key, section[key]) for key in SPLITS))
+        if section.length:
+            sizes = (section.length, section.length, section.test_length or section.length)
+            texts = corpus.Corpus(*(_cut(pairs, section.unit, size) for pairs, size in zip(texts, sizes)))
         both = _vocabulary('data.size', (pair.target for pair in texts.train), section.unit, section.size)
-        return Data(texts, both, both, _corpus_digest(texts), next_symbols=True)
+        return Data(texts, both, both, _corpus_digest(texts), next_symbols=True, pieces=section.length > 0)
     return _pairs(synthetic.make(section.task, train=section.train, dev=section.dev, test=section.test,
                                  lengths=(section.shortest, section.longest),
                                  test_lengths=(section.shortest, section.longest_test),
                                  symbols=section.symbols, seed=section.seed), 'words')
+
+
+def _labelled_lengths(section: Config) -> tuple[int, int, int]:
+    """The fewest positions of a line, the most, and the most in test: 0 stands for data.length."""
+    return section.shortest or section.length, section.length, section.longest_test or section.length
 
 
 def _pairs(texts: corpus.Corpus, source_unit: str) -> Data:
@@ -613,6 +641,10 @@ def _lines(key: str, path: str) -> list[corpus.Pair]:
     return corpus.read_text(path)
 
 
+def _cut(pairs: list[corpus.Pair], unit: str, length: int) -> list[corpus.Pair]:
+    return [corpus.Pair('', piece.text) for piece in pieces.pieces((pair.target for pair in pairs), unit, length)]
+
+
 def symbol_counts(texts: Data, side: str, most: int = 100_000) -> np.ndarray:
     """How often each symbol stands on a side of the training text, special ones never: int64 [V].
 
@@ -675,6 +707,8 @@ def _ids(texts: Data, pairs: Sequence[corpus.Pair]) -> list[tuple]:
         nothing = texts.target.encode(labelled.NOTHING)[0]
         found = [(texts.source.encode(pair.source)[:-1], texts.target.encode(pair.target)[:-1]) for pair in pairs]
         return [(symbols, np.where(labels == nothing, PAD, labels)) for symbols, labels in found]
+    if texts.pieces:
+        return [(texts.source.encode(pair.source), texts.target.encode(pair.target)[:-1]) for pair in pairs]
     return [(texts.source.encode(pair.source), texts.target.encode(pair.target)) for pair in pairs]
 
 
@@ -1023,6 +1057,8 @@ ADDED = (  # section ('' = none), kind or task of it (None = any), keys
         'reverse_source': False, 'joint': False, 'segmentations': 0, 'segmentation_seed': 1, 'sampling': 0.1,
         'source_vectors': '',
         'target_vectors': '', 'lowercase_vectors': False, 'prepared': ''}),
+    ('data', LANGUAGE_MODEL, {'length': 0, 'test_length': 0}),
+    *(('data', task, {'shortest': 0, 'longest_test': 0}) for task in labelled.TASKS),
     ('batches', None, {'packing': False}),
     ('encoder', 'recurrent', {'share_embeddings': False, 'cell_path': 'scan', 'backward': False}),
     ('decoder', 'recurrent', {'cell_path': 'scan'}),

@@ -107,9 +107,10 @@ def position_scores(run: Run, data: build.Data, pairs: Sequence[Pair]) -> tuple[
     return {'accuracy': sums['right'] / count, 'loss': loss, **more}, count
 
 
-def perplexity_of(loss: float, vocabulary: Vocabulary) -> str:
+def perplexity_of(loss: float, data: build.Data) -> str:
     """The perplexity and what a symbol is: without it the number means nothing."""
-    return f'perplexity {accuracy.perplexity(loss):.2f} a symbol (unit: {vocabulary.unit}, and the end of each line)'
+    ends = '' if data.pieces else ', and the end of each line'
+    return f'perplexity {accuracy.perplexity(loss):.2f} a symbol (unit: {data.target.unit}{ends})'
 
 
 def references(pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
@@ -328,7 +329,7 @@ def position_line(split: str, step: int, data: build.Data, pairs: Sequence[Pair]
     right = f'accuracy {100 * scores["accuracy"]:.1f} %'
     if data.next_symbols:
         unknown = sum(len(data.target.unknown(pair.target)) for pair in pairs)
-        return (f'{split} {perplexity_of(scores["loss"], data.target)}, loss {scores["loss"]:.4f}, {right} of next '
+        return (f'{split} {perplexity_of(scores["loss"], data)}, loss {scores["loss"]:.4f}, {right} of next '
                 f'symbols, n = {count:,}, {unknown:,} of them unknown, step {step}')
     low, high = _interval(round(scores['accuracy'] * count), count)
     return (f'{split} {right} of labels (95 % interval over labels {100 * low:.1f} to {100 * high:.1f}, '

@@ -643,7 +643,7 @@ def main() -> None:
         outcome = trainer.run(workdir)
         best = f'accuracy {100 * outcome.best_accuracy:.1f} %'
         if trainer.data.next_symbols:
-            best = perplexity_of(outcome.best_loss, trainer.data.target)
+            best = perplexity_of(outcome.best_loss, trainer.data)
         if trainer.tokenizer is not None:
             best = f'BLEU {outcome.best_bleu:.1f} (greedy, {len(trainer.lines):,} sentences)'
         print(f'best dev {best} at step {outcome.best_step}; '

@@ -7,7 +7,7 @@ import json
 import pytest
 from ml_collections import ConfigDict
 
-from configs import base, copy, labelled_recall, language_model, parallel, pronunciation
+from configs import base, copy, data, labelled_recall, language_model, parallel, pronunciation
 from research import build
 from research.errors import UserError
 from research.study import arms
@@ -132,6 +132,10 @@ def test_what_differs_from_a_refused_value_in_one_thing_is_allowed(words, change
     (None, {'decoder.causal': False}, ['decoder.causal', 'False', 'True']),
     (None, {'data.unit': 'letters'}, ['data.unit', 'letters', 'characters, words']),
     (None, {'data.size': 4}, ['data.size', '4', 'at least 5']),
+    (None, {'data.length': -1}, ['data.length', '-1', 'at least 0']),
+    (None, {'data.length': 8, 'data.test_length': -1}, ['data.test_length', '-1', 'at least 0']),
+    (None, {'data.length': 8, 'data.unit': 'bytes'}, ['data.length is 8', "'bytes'", 'characters or words']),
+    (None, {'data.test_length': 8}, ['data.test_length is 8', 'data.length 0', 'must be 0']),
     (None, {'decoder.mixer.name': 'cell'}, ['decoder.mixer.name', "'cell'", 'cell=lstm']),
     ('cell=lstm', {'decoder.mixer.cell': 'lstn'}, ["'lstn'", 'lstm']),
     ('position=rotary', {'decoder.mixer.position.base': float('inf')}, ['decoder.mixer.position.base', 'inf']),
@@ -146,6 +150,32 @@ def test_what_differs_from_a_refused_value_in_one_thing_is_allowed(words, change
 def test_what_a_language_model_cannot_be_is_refused_in_one_line(words, changes, names):
     config = arms.override(language_model.get_config(words), changes)
     refused_in_one_line(config, names)
+
+
+@pytest.mark.parametrize(('changes', 'names'), [
+    ({'data.shortest': -1}, ['data.shortest', '-1', 'at least 0']),
+    ({'data.longest_test': -1}, ['data.longest_test', '-1', 'at least 0']),
+    ({'data.shortest': 33}, ['data.shortest is 33', '33 positions at least and 32 at most', 'data.length is 32']),
+    ({'data.longest_test': 31}, ['data.longest_test is 31', '32 positions at least and 31 at most']),
+    ({'data.shortest': 8, 'data.longest_test': 7}, ['data.longest_test is 7', '8 positions at least and 7 at most']),
+], ids=str)
+def test_lengths_of_labelled_lines_that_do_not_go_up_are_refused_in_one_line(changes, names):
+    refused_in_one_line(arms.override(labelled_recall.get_config(), changes), names)
+
+
+@pytest.mark.parametrize(('changes', 'learned', 'tested'), [
+    ({}, (12, 12), (12, 12)), ({'data.shortest': 3}, (3, 12), (3, 12)), ({'data.longest_test': 15}, (12, 12), (12, 15)),
+    ({'data.shortest': 3, 'data.longest_test': 15}, (3, 12), (3, 15)),
+    ({'data.shortest': 3, 'data.longest_test': 8}, (3, 12), (3, 8))], ids=str)
+def test_labelled_lines_have_the_lengths_that_the_config_says(changes, learned, tested):
+    config = labelled_recall.get_config()
+    config.data = data.labelled('parity')
+    config = arms.override(config, {'data.length': 12, 'data.train': 300, 'data.dev': 200, 'data.test': 300, **changes})
+    build.validate(config)
+    texts = build.data(config).corpus
+    for split, (low, high) in zip(texts, (learned, learned, tested), strict=True):
+        lengths = {len(pair.source.split()) for pair in split}
+        assert (min(lengths), max(lengths)) == (low, high)
 
 
 @pytest.mark.parametrize(('words', 'changes', 'names'), [

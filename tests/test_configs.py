@@ -68,6 +68,8 @@ def settle(name, words, folder):
             (first + second for first in 'abcdefghijklmnopqrst' for second in 'abcdefghijklmnopqrst'),
             ['AH0', 'B AH1', 'K'] * 200, strict=False)), encoding='utf-8')
         return arms.override(config, {'data.file': str(folder / 'dictionary')})
+    if name in WITHOUT_SOURCE:
+        return arms.override(config, {'data.train': 30, 'data.dev': 5, 'data.test': 5})
     return arms.override(config, {key: value for key, value in SMALL_DATA.items() if key.split('.')[1] in config.data})
 
 

@@ -71,6 +71,45 @@ def test_training_lines_that_are_too_long_are_counted_and_measured_ones_are_whol
     assert '1 pairs too long and dropped' in train.Trainer(config, data).describe(plans.train)
 
 
+def test_the_end_of_a_piece_is_not_asked_for(tmp_path):
+    """By hand: `ab a abba` is cut into `ab `, `a a`, `bba`; of its symbols a is 4, b 5 and the space 6."""
+    config = settled(tmp_path, {'train': ['ab', 'a', 'abba'], 'dev': ['ab'], 'test': ['abab', 'a']}, **SMALL, **{
+        'data.length': 3, 'data.test_length': 4})
+    data = build.data(config)
+    plans = build.plans(config, data)
+    train, test = (build.measuring_plan(data, pairs, plans)[0] for pairs in (data.corpus.train, data.corpus.test))
+    np.testing.assert_array_equal(train.inputs[:3], [[1, 4, 5], [1, 4, 6], [1, 5, 5]])
+    np.testing.assert_array_equal(train.targets[:3], [[4, 5, 6], [4, 6, 4], [5, 5, 4]])
+    np.testing.assert_array_equal(train.target_places.segment[:3], [[1, 1, 1]] * 3)
+    np.testing.assert_array_equal(test.inputs[:2], [[1, 4, 5, 4], [1, 6, 0, 0]])
+    np.testing.assert_array_equal(test.targets[:2], [[4, 5, 4, 5], [6, 4, 0, 0]])
+    assert plans.train.shapes[0][1:] == (1, 3)
+
+
+def test_pieces_are_those_of_the_text_whatever_the_length_of_test_is(tmp_path):
+    lines = {'train': ['the cat sat', 'on the mat'], 'dev': ['a cat'], 'test': ['the mat', 'sat on a cat']}
+    for length in (0, 3, 8):
+        config = settled(tmp_path, lines, **SMALL, **{'data.length': 4, 'data.test_length': length})
+        data = build.data(config)
+        for split, size in zip(build.SPLITS, (4, 4, length or 4), strict=True):
+            texts = [pair.target for pair in getattr(data.corpus, split)]
+            assert ''.join(texts) == ' '.join(lines[split])
+            assert {len(text) for text in texts[:-1]} <= {size}
+            assert all(pair.source == '' for pair in getattr(data.corpus, split))
+        assert len(data.target) == 4 + len(set(''.join(lines['train'])))
+
+
+def test_scores_of_pieces_do_not_speak_of_ends(tmp_path, capsys):
+    lines = ['the cat sat on the mat'] * 4
+    config = settled(tmp_path / 'texts', {'train': lines, 'dev': lines, 'test': lines}, **SMALL, **{
+        'data.length': 8, 'data.test_length': 16, 'batches.tokens': 128, 'training.steps': 2, 'training.warmup': 1,
+        'training.evaluate_every': 2})
+    train.Trainer(config).run(tmp_path / 'run', console=False)
+    evaluate.main([f'--workdir={tmp_path / "run"}', '--split=test'])
+    assert re.fullmatch(r'test perplexity \S+ a symbol \(unit: characters\), loss .* n = 91, 0 of them unknown, '
+                        r'step 2\n', capsys.readouterr().out)
+
+
 def test_an_untrained_model_knows_nothing(tmp_path):
     """Scores have variance 1 at the start, so the loss is log V + 1/2 where all 100 symbols are equally frequent; were
     the vector that is scored the same at every position, the mean score of what came would still deviate by 0.1 only.

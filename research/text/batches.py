@@ -323,7 +323,8 @@ class BatchPlan(Plan):
         (16, 16)    2         3            2            3         0       of 2 rows, the last with one empty
 
     Args of the constructor:
-      pairs: a store, or (source ids [s], target ids [t]) each; both end in END, unless they are labelled.
+      pairs: a store, or (source ids [s], target ids [t]) each; both end in END, unless they are labelled or the end is
+        not asked for.
       buckets: shapes (S, T); T counts the target with its END.
       tokens: positions of a batch, padding and both sides counted; B = tokens // (S + T).
       seed: of the order; None = bucket by bucket, one epoch and no more (for evaluation): in the order of the pairs, or

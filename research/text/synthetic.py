@@ -1,8 +1,11 @@
 """Tasks that are made up, so that it is known which source symbol each target symbol comes from.
 
-    copy      d a d c            ->  d a d c
-    reverse   d a d c            ->  c d a d
-    recall    c 1 a 0 b 1 | a b c  ->  0 1 1
+    copy            d a d c                ->  d a d c
+    reverse         d a d c                ->  c d a d
+    recall          c 1 a 0 b 1 | a b c    ->  0 1 1
+    copy_distinct   d a b c                ->  d a b c
+
+There is no option to read sources backwards: symbols are independent, so copy would become reverse and reverse copy.
 
 Symbols are written as words: letters, from the 27th on letters with a number (a1, b1, ...); the values of recall are
 numbers. A pair's alignment says for each target index which source index it is copied from.
@@ -75,6 +78,29 @@ def recall(count: int, pairs: tuple[int, int], symbols: int, seed: int) -> list[
     return _draw('recall', count, pairs, symbols, seed)
 
 
+def copy_distinct(count: int, lengths: tuple[int, int], symbols: int, seed: int) -> list[Pair]:
+    """Draws different symbols in random order; the target is the source. Who knows the symbols lacks only their order.
+
+    target[t] = source[t], no symbol comes twice;  links (t, t).
+
+    A model that reads which symbols there are but not where, given the right symbols up to each position, is right at
+    position t with probability 1 / (S - t), t = 0 ... S - 1: one of the symbols that have not come yet.
+
+    Args:
+      count: pairs.
+      lengths: (low, high) of the source, both inclusive; all lengths are equally likely.
+      symbols: different ones, of which each source has some, or all where it is as long.
+      seed: of the draw.
+
+    Returns:
+      The pairs.
+
+    Raises:
+      UserError: count below 1, lengths that do not go up from at least 1, or fewer symbols than the longest has.
+    """
+    return _draw('copy_distinct', count, lengths, symbols, seed)
+
+
 class Task(NamedTuple):
     """How one pair is made."""
 
@@ -123,9 +149,8 @@ def _draw(name, count, lengths, symbols, seed, stream=0, before: Iterable[Pair] 
     if not 1 <= low <= high:
         raise UserError(f'{name}: lengths from {low} to {high}; they must go up from at least 1')
     if symbols < 1 or task.sources(high, symbols) == 0:
-        raise UserError(f'{name}: {symbols} symbols are too few for length {high}' + (
-            f'; it needs at least {2 * high}, {high} keys and as many values' if name == 'recall' else
-            '; it needs at least 1'))
+        needed = {'recall': f'{2 * high}, {high} keys and as many values', 'copy_distinct': high}.get(name, 1)
+        raise UserError(f'{name}: {symbols} symbols are too few for length {high}; it needs at least {needed}')
     seen = {pair.source: len(pair.alignment) for pair in before}
     held = collections.Counter(seen.values())
     avoidable = {length: task.sources(length, symbols) >= 2 * held[length] for length in range(low, high + 1)}
@@ -158,6 +183,10 @@ def _recalled(generator, length, symbols):
     return _pair([*listed, ASK, *(keys[index] for index in asked)], [2 * index + 1 for index in asked])
 
 
+def _copied_distinct(generator, length, symbols):
+    return _pair([_letter(number) for number in generator.permutation(symbols)[:length]], range(length))
+
+
 def _sequence(generator, length, symbols):
     return [_letter(number) for number in generator.integers(symbols, size=length)]
 
@@ -186,4 +215,5 @@ TASKS = {
     'copy': Task(_copied, _sequences),
     'reverse': Task(_reversed, _sequences),
     'recall': Task(_recalled, _recalls),
+    'copy_distinct': Task(_copied_distinct, lambda length, symbols: math.perm(symbols, length)),
 }

@@ -152,6 +152,30 @@ def right_answers(hidden: Array, logits: Callable[[Array], Array], targets: Arra
     return _over_chunks(add, hidden, targets, real, chunk)
 
 
+def of_positions(hidden: Array, logits: Callable[[Array], Array], targets: Array, *,
+                 chunk: int = 512) -> tuple[Array, Array]:
+    """The cross-entropy of every target, and whether it has the highest score.
+
+        loss[b, t] = - log softmax(logits(hidden[b, t]))[targets[b, t]]
+
+    Args:
+      hidden: [B, T, D].
+      logits: [..., D] -> [..., V].
+      targets: int32 [B, T]; what is said of padding means nothing.
+      chunk: most rows (B x T flattened) of scores at a time.
+
+    Returns:
+      Float32 [B, T] in nats and bool [B, T]; of equal scores the first is the highest.
+    """
+    def one(row):
+        scores = logits(row[0])
+        loss, _ = _losses_and_gradients(scores, row[1], 0.0)
+        return loss, jnp.argmax(scores, axis=-1) == row[1]
+    rows = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
+    losses, right = jax.lax.map(one, rows, batch_size=min(chunk, targets.size))
+    return losses.reshape(targets.shape), right.reshape(targets.shape)
+
+
 def _over_chunks(add, hidden, targets, real, chunk):
     """Sums `add` over rows of [B x T], at most `chunk` at a time."""
     count = hidden.shape[0] * hidden.shape[1]

@@ -9,7 +9,7 @@ import optax
 from research.models import contract
 from research.shapes import Array, Batch
 from research.training import optimisers
-from research.training.loss import consistent_cross_entropy, cross_entropy, right_answers
+from research.training.loss import consistent_cross_entropy, cross_entropy, of_positions, right_answers
 from research.training.state import Gathered, State, nothing_gathered
 
 Metrics = dict[str, Array]
@@ -150,6 +150,23 @@ def measure_step(model: contract.EncoderDecoder, *, chunk: int = 512,
         total, count = cross_entropy(decoded.hidden, logits, batch.targets, asked(batch), chunk=chunk)
         right = {'right': right_answers(decoded.hidden, logits, batch.targets, asked(batch), chunk=chunk)}
         return {'loss': total, 'tokens': count, **(right if with_right else {})}
+    return measure
+
+
+def position_step(model: contract.EncoderDecoder, *,
+                  chunk: int = 512) -> Callable[[contract.Params, Batch], tuple[Array, Array, Array]]:
+    """Makes the pure function (params, batch) -> what a model says at each position, given the right inputs.
+
+    No dropout, no smoothing. Returned are, [B, T] each: whether a target is asked for, bool; whether it has the highest
+    score, bool; its cross-entropy in nats, float32. The last two are False and 0 where nothing is asked for.
+    """
+    def measure(params: contract.Params, batch: Batch) -> tuple[Array, Array, Array]:
+        memory = contract.encode(model, params, batch.source, batch.source_places)
+        decoded = contract.decode(model, params, memory, batch.inputs, batch.target_places)
+        losses, right = of_positions(decoded.hidden, lambda rows: contract.logits(model, params, rows), batch.targets,
+                                     chunk=chunk)
+        real = asked(batch)
+        return real, right & real, jnp.where(real, losses, 0.0)
     return measure
 
 

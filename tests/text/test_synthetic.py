@@ -6,15 +6,15 @@ import pytest
 
 from research.errors import UserError
 from research.text import synthetic
-from research.text.synthetic import ASK, TASKS, copy, make, recall, reverse
+from research.text.synthetic import ASK, TASKS, copy, copy_distinct, make, recall, reverse
 
-CALLS = {'copy': copy, 'reverse': reverse, 'recall': recall}
+CALLS = {'copy': copy, 'reverse': reverse, 'recall': recall, 'copy_distinct': copy_distinct}
 
 
 def answer(task, source):
     """What the target must be, worked out from the source alone."""
     symbols = source.split(' ')
-    if task == 'copy':
+    if task in ('copy', 'copy_distinct'):
         return symbols
     if task == 'reverse':
         return symbols[::-1]
@@ -91,6 +91,26 @@ def test_there_are_as_many_different_symbols_as_asked_for():
     assert (len(keys), len(values), keys & values) == (11, 12, set())
 
 
+def test_distinct_symbols_come_once_and_all_their_orders_are_equally_likely():
+    for pair in copy_distinct(300, (1, 8), 8, seed=5):
+        assert len(set(pair.source.split(' '))) == len(pair.source.split(' '))
+    orders = collections.Counter(pair.source for pair in copy_distinct(2400, (3, 3), 4, seed=5))
+    assert len(orders) == 4 * 3 * 2
+    assert all(60 < count < 140 for count in orders.values()), orders  # 100 +- 4 standard deviations
+
+
+def test_lengths_may_all_be_the_same():
+    for task in TASKS:
+        corpus = make(task, train=20, dev=5, test=5, lengths=(5, 5), symbols=20, seed=5)
+        assert {len(pair.target.split(' ')) for split in corpus for pair in split} == {5}
+
+
+def test_reverse_is_a_copy_of_the_source_read_backwards():
+    for pair, other in zip(reverse(50, (1, 9), 20, seed=5), copy(50, (1, 9), 20, seed=5), strict=True):
+        assert pair.target.split(' ')[::-1] == other.target.split(' ')
+        assert pair.source == other.source
+
+
 @pytest.mark.parametrize('task', TASKS)
 def test_the_seed_decides_everything(task):
     draw = CALLS[task]
@@ -119,8 +139,9 @@ def test_train_is_what_the_task_draws_and_does_not_depend_on_the_other_splits():
 @pytest.mark.parametrize('task', TASKS)
 def test_no_test_source_is_in_train_or_dev_where_there_are_enough_sources(task):
     """So few symbols that plain draws would meet again and again."""
-    symbols = {'copy': 7, 'reverse': 7, 'recall': 6}[task]
-    sources = {'copy': {2: 49, 3: 343}, 'reverse': {2: 49, 3: 343}, 'recall': {2: 108, 3: 972}}[task]
+    symbols = {'copy': 7, 'reverse': 7, 'recall': 6, 'copy_distinct': 8}[task]
+    sources = {'copy': {2: 49, 3: 343}, 'reverse': {2: 49, 3: 343}, 'recall': {2: 108, 3: 972},
+               'copy_distinct': {2: 8 * 7, 3: 8 * 7 * 6}}[task]
     corpus = make(task, train=90, dev=60, test=300, lengths=(3, 3), symbols=symbols, seed=5)
     before = {pair.source for pair in (*corpus.train, *corpus.dev)}
     assert 2 * len(before) <= sources[3], 'the premise of this test'
@@ -135,7 +156,8 @@ def test_no_test_source_is_in_train_or_dev_where_there_are_enough_sources(task):
 
 def test_the_number_of_different_sources_is_known():
     """By drawing until all have come."""
-    for task, length, symbols in (('copy', 2, 5), ('reverse', 3, 3), ('recall', 2, 4), ('recall', 2, 5)):
+    for task, length, symbols in (('copy', 2, 5), ('reverse', 3, 3), ('recall', 2, 4), ('recall', 2, 5),
+                                  ('copy_distinct', 3, 5), ('copy_distinct', 4, 4)):
         drawn = {pair.source for pair in CALLS[task](4000, (length, length), symbols, seed=5)}
         assert len(drawn) == TASKS[task].sources(length, symbols)
 
@@ -176,6 +198,12 @@ def test_recall_needs_a_key_for_each_pair():
     with pytest.raises(UserError, match=r'recall: 9 symbols are too few for length 5; .* at least 10'):
         recall(3, (1, 5), 9, seed=1)
     assert len(recall(3, (1, 5), 10, seed=1)) == 3
+
+
+def test_distinct_symbols_must_be_as_many_as_the_longest_source_has():
+    with pytest.raises(UserError, match=r'copy_distinct: 4 symbols are too few for length 5; it needs at least 5'):
+        copy_distinct(3, (1, 5), 4, seed=1)
+    assert {len(set(pair.source.split(' '))) for pair in copy_distinct(30, (5, 5), 5, seed=1)} == {5}
 
 
 def test_an_unknown_task_is_refused_with_those_there_are():
