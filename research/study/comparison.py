@@ -25,8 +25,11 @@ class Compared(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What may be said."""
-        return self.verdict.text if self.verdict else DESCRIBED
+        """What may be said; the interval stands beside it, in the unit of the score."""
+        if not self.verdict:
+            return DESCRIBED
+        whole = self.verdict.word in ('exploratory', 'too few runs')  # they say what is missing
+        return self.verdict.text if whole else f'{self.verdict.word} (n = {self.verdict.difference.n})'
 
 
 def value(score: Score, run: dict) -> float:
