@@ -209,7 +209,7 @@ def console_tables(study: StudyInfo, records: Sequence[dict]) -> list[Table]:
         table = Table(title=Text(f'{study.name}: {task.name}, {study.profile}'), box=SIMPLE_HEAD,
                       caption=Text(caption))
         for heading in ('arm', 'runs', heading_of(study.score), 'sd', 'spread', f'against {study.base}', 'verdict'):
-            table.add_column(heading, no_wrap=heading == 'arm')
+            table.add_column(Text(heading), no_wrap=heading == 'arm')
         beside = comparison.of_task(compared, task.name, study.base)
         for one in standings:
             if one.runs:
@@ -284,7 +284,7 @@ def planned_sheet(study: StudyInfo, compared: Sequence[Compared]) -> Sheet:
         found, verdict = one.difference, one.verdict
         rows.append((one.task, one.arm, one.against, difference(study.score, found) if found else '–',
                      str(found.n) if found else '0', number(found.p, 4) if found else '–',
-                     number(verdict.adjusted, 4) if verdict else '–', verdict.text if verdict else 'not run'))
+                     number(verdict.adjusted, 4) if verdict else '–', one.text if verdict else 'not run'))
     return Sheet('planned', 'Planned comparisons', COMPARISON, rows,
                  f'Difference of {heading_of(study.score)}: mean over runs paired by seed and its {INTERVAL}; p: exact '
                  'sign-flip permutation test, two-sided; Holm: corrected for all '

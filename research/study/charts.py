@@ -86,7 +86,10 @@ def from_zero(values: Iterable[float]) -> Axis:
     low, high = place(values[0]), place(values[-1])
     room = 0.06 * (high - low) or 0.3
     low, high = low - room, high + room
-    found = [tick for tick in (0, *log_ticks(max(1.0, 10 ** low - 1), 10 ** high - 1)) if low <= place(tick) <= high]
+    found = []
+    for tick in (0, *log_ticks(max(1.0, 10 ** low - 1), 10 ** high - 1)):
+        if low <= place(tick) <= high and not (found and place(tick) - place(found[-1]) < 0.12 * (high - low)):
+            found.append(tick)  # the logarithm crowds 0 and 1
     return Axis(low, high, [(tick, short(tick)) for tick in found], place)
 
 
@@ -155,7 +158,8 @@ def chart(x: Axis, y: Axis, series: Sequence[Series], label: str, below: Sequenc
         names += (f'<svg class="series name arm{one.arm}" x="100%" y="{height:.2f}%" overflow="visible">'
                   f'<path class="mark" transform="translate(12)" d="{MARKERS[one.arm % len(MARKERS)]}"/>'
                   f'<text class="end" x="22" dy=".35em">{escape(one.name)}</text></svg>')
-    return (f'<svg class="plot{" named" if named else ""}" role="img" aria-label="{escape(label)}">{outer}'
+    kind = 'plot' + ' named' * bool(named) + ' two' * bool(below)
+    return (f'<svg class="{kind}" role="img" aria-label="{escape(label)}">{outer}'
             f'<svg width="100%" height="100%" viewBox="0 0 100 100" preserveAspectRatio="none">{inner}</svg>'
             f'{dots}{names}</svg>')
 

@@ -58,7 +58,7 @@ def said_of(study: StudyInfo, differences: dict[Planned, Difference | None]) -> 
     sign = 1 if study.score.higher else -1
     turned = {one: found if sign > 0 else found._replace(mean=-found.mean, low=-found.high, high=-found.low)
               for one, found in differences.items() if found is not None}
-    return verdicts(turned, len(study.planned), study.phase)
+    return verdicts(turned, len(study.planned), study.phase) if turned else {}
 
 
 def _difference(score: Score, runs: dict[str, list[dict]], one: Planned) -> Difference | None:

@@ -124,7 +124,7 @@ def _expectations(study: StudyInfo) -> str:
     rows = ''
     for finding in study.findings:
         sign, kind = MARKS.get(finding.mark, UNDECIDED)
-        rows += (f'<li class="{kind}"><span class="verdict {kind}"><b aria-hidden="true">{sign}</b> '
+        rows += (f'<li><span class="verdict {kind}"><b aria-hidden="true">{sign}</b> '
                  f'{escape(finding.mark)}</span><div>{escape(finding.text)}<small>{unbroken(finding.measured)}</small>'
                  '</div></li>')
     return f'<p>Written down before the runs.</p><ul class="findings">{rows}</ul>'
@@ -164,7 +164,7 @@ def _overview(study: StudyInfo, standings: dict[str, list[Standing]], compared: 
     signs = ', '.join(f'{sign} {word}' for word, sign in page_task.SIGNS.items())
     return table(('arm', *(task.name for task in study.tasks)), rows) + note(
         f'{heading_of(study.score)}, mean over runs. Against {study.base}: {signs}, {page_task.DESCRIBES} was not '
-        'planned and describes. Point at a sign for the numbers.')
+        'planned and describes. The numbers stand with each task.')
 
 
 def _declared(study: StudyInfo) -> str:

@@ -130,7 +130,8 @@ async function view(viewer, from) {
   const examples = chosen.examples ??= await unpack(chosen.data);
   if (viewer.asked !== chosen) return;  // another one was chosen in the meantime
   if (from !== 'example' && from !== 'head')
-    fill(example, examples.map(one => `${one.rule}: ${one.source.join(short(one.source) ? '' : ' ')}`));
+    fill(example, examples.map(one => `${one.rule}: ${one.source.join(short(one.source) ? '' : ' ')}`),
+         example.length ? undefined : examples.length >> 1);  // opens with one of middle length
   const shown = examples[example.value], heads = shown.weights ? shown.weights.length : 0;
   if (from !== 'head') {
     const names = chosen.heads.length === heads ? chosen.heads : Array.from({length: heads}, (_, n) => `head ${n + 1}`);

@@ -6,7 +6,7 @@ STYLE = '''
 @media (prefers-color-scheme:dark){:root{--paper:#13161a;--ink:#e8eaed;--soft:#a0a8b3;--rule:#343b44;--card:#1b1f25;
 --heat:110 195 245;--minus:240 140 60;--good:#4fd1a5;--bad:#ff9a5c;--link:#7cc4f2}}
 *{box-sizing:border-box}
-html{scroll-padding-top:6.5rem}
+html{scroll-padding-top:9rem}
 body{margin:0 auto;padding:0 clamp(1rem,4vw,3rem) 4rem;max-width:76rem;background:var(--paper);color:var(--ink);
 font:1rem/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif;font-variant-numeric:tabular-nums}
 header{padding:clamp(2rem,6vw,4.5rem) 0 1rem}
@@ -40,7 +40,7 @@ fieldset{margin:0;padding:.5rem 0;border:0;min-width:0;font-size:.875rem}
 .chips label span{display:block;padding:.15rem .6rem;border:1px solid var(--rule);border-radius:.3rem;cursor:pointer}
 .chips input:checked+span{background:var(--ink);border-color:var(--ink);color:var(--paper)}
 .chips input:focus-visible+span{outline:2px solid var(--link);outline-offset:2px}
-.legend{display:flex;gap:.25rem 1.1rem;overflow-x:auto;white-space:nowrap}
+.legend{display:flex;flex-wrap:wrap;gap:.1rem 1.1rem;max-height:5.5rem;overflow:auto;white-space:nowrap}
 .legend legend{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 .legend label{display:flex;align-items:center;gap:.35rem;cursor:pointer}
 .legend label:has(input:not(:checked)){color:var(--soft);text-decoration:line-through}
@@ -62,10 +62,12 @@ svg{display:block;overflow:visible}
 .plot text.second{font-size:.75rem}
 .charts.small{grid-template-columns:repeat(auto-fit,minmax(min(100%,15rem),1fr))}
 .charts.small .plot{height:11rem}
-.wide .plot{height:24rem;margin-bottom:3.4rem}
+.wide .plot{height:24rem}
+.plot.two{margin-bottom:3.4rem}
 .plot.named{width:calc(100% - 12.5rem);margin-right:9.5rem}
 .axis{margin:0 0 0 3rem}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,21rem),1fr));gap:1.5rem 2rem}
+.charts{display:grid;margin-top:1.5rem;gap:1.5rem 2rem;
+grid-template-columns:repeat(auto-fit,minmax(min(100%,21rem),1fr))}
 .who{padding:.25rem 0;line-height:1.3;min-width:12rem;max-width:17rem;white-space:normal}
 .who small{display:block}
 .tag{margin-left:.5rem;padding:0 .4rem;border:1px solid var(--rule);border-radius:1rem;color:var(--soft);
@@ -83,6 +85,7 @@ table{border-collapse:collapse}
 .data th{color:var(--soft);font-weight:500;text-align:left;vertical-align:bottom}
 .data th,.data td{padding:.4rem .75rem .4rem 0;border-bottom:1px solid var(--rule)}
 .data td{vertical-align:top;white-space:pre}
+.data tr:has(.track) td{vertical-align:middle}
 .data .n{text-align:right}
 .data button{all:unset;cursor:pointer;white-space:normal}
 .data button:focus-visible{outline:2px solid var(--link);outline-offset:2px}
@@ -132,13 +135,14 @@ output{display:block;min-height:1.5em;margin-top:.3rem;color:var(--soft);font-si
 .findings .verdict{font-weight:600}
 .findings .open b{border:1px dashed currentColor;border-radius:50%;text-align:center;line-height:1.15}
 .verdict.missing,.open{color:var(--soft)}
-.findings li.open,.findings li.missing{color:inherit}
 .sign{font-size:.875em}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;
 padding:.9rem 1rem;background:var(--card);border:1px solid var(--rule);border-radius:.5rem;
 font:.9375rem/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
 .facts div{display:grid;grid-template-columns:10rem 1fr;gap:1rem;padding:.3rem 0;border-bottom:1px solid var(--rule)}
 @media (max-width:44rem){
+.legend{flex-wrap:nowrap}
+.who{min-width:8rem}.who small{display:none}.track{min-width:10rem}
 .plot.named{width:calc(100% - 3.75rem);margin-right:.75rem}.plot .name{display:none}
 .plot text.second{font-size:.625rem}
 .findings li{grid-template-columns:1fr;gap:.1rem}
@@ -151,11 +155,12 @@ body{max-width:none;padding:0}
 header{padding-top:0}
 nav,.legend input,.chips,.selects{display:none}
 #task>.bar{position:static}
-.legend{flex-wrap:wrap}
+.legend{max-height:none}
 section{margin-top:1.5rem}
 .panel+.panel{margin-top:1.5rem}
 figure,.findings li,tr{break-inside:avoid}
-h2,h3,section>p{break-after:avoid}
+h2,h3,h4,section>p{break-after:avoid}
+details::details-content{content-visibility:visible;height:auto}
 .scroll{overflow:visible}
 .data td{white-space:pre-wrap}
 .data{font-size:.8rem}
