@@ -663,12 +663,12 @@ def symbol_counts(texts: Data, side: str, most: int = 100_000) -> np.ndarray:
 def plans(config: Config, texts: Data) -> Plans:
     """The batches of a run: the same few shapes to train and to measure, and one more where dev or test is longer."""
     section = config.batches
-    train = Pairs(_ids(texts, texts.corpus.train)) if texts.train is None else texts.train
+    train = Pairs(encoded(texts, texts.corpus.train)) if texts.train is None else texts.train
     fits = train.cells[(train.cells[:, :2] <= (section.maximum_source, section.maximum_target)).all(axis=1)]
     if not len(fits):
         raise UserError('every training pair is longer than batches.maximum_source or batches.maximum_target')
     buckets = batches.choose_buckets(fits[:, :2], section.buckets, fits[:, 2])
-    dev, test = _ids(texts, texts.corpus.dev), _ids(texts, texts.corpus.test)
+    dev, test = encoded(texts, texts.corpus.dev), encoded(texts, texts.corpus.test)
     wider = tuple(max(sizes) for sizes in zip(*buckets, *((len(pair[0]), len(pair[1])) for pair in (*dev, *test)),
                                               strict=True))
     wide = buckets if wider in buckets else (*buckets, wider)
@@ -698,11 +698,12 @@ def _row(cells: np.ndarray, most: int) -> int:
 
 def measuring_plan(texts: Data, pairs: Sequence[corpus.Pair], planned: Plans) -> batches.BatchPlan:
     """Batches of any dev or test pairs, in order, in the shapes that a run measures with."""
-    return batches.BatchPlan(_ids(texts, pairs), [(S, T) for _, S, T in planned.measured], planned.tokens,
+    return batches.BatchPlan(encoded(texts, pairs), [(S, T) for _, S, T in planned.measured], planned.tokens,
                              labelled=texts.labelled)
 
 
-def _ids(texts: Data, pairs: Sequence[corpus.Pair]) -> list[tuple]:
+def encoded(texts: Data, pairs: Sequence[corpus.Pair]) -> list[tuple]:
+    """Source and target ids of pairs, as training and measuring see them."""
     if texts.labelled:  # no position is added: the end is not asked for
         nothing = texts.target.encode(labelled.NOTHING)[0]
         found = [(texts.source.encode(pair.source)[:-1], texts.target.encode(pair.target)[:-1]) for pair in pairs]

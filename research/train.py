@@ -134,6 +134,10 @@ class Trainer:
                      Best(np.float32(-1), np.finfo(np.float32).max, np.float32(-1), np.int32(0), np.int32(0)))
         # a checkpoint must be finite: the largest number stands for no loss yet
 
+    def initial(self, seed: int) -> Params:
+        """The parameters that a run with this seed begins with."""
+        return self._begin(np.uint32(seed), np.float32(0)).params
+
     def program_count(self) -> dict[str, int]:
         """How many programs a run compiles, by what they do; `device.peak` may need one more in each process."""
         return {'start': 1, 'train': len(self.plans.train.shapes), 'measure': len(self.plans.measured),

@@ -7,10 +7,11 @@ compared is how many runs get there, and when.
 import functools
 
 import numpy as np
+from research.study.floors import at_floor
 
 from configs import profiles, studies
 from research.evaluation import forced
-from research.study import card, expected, testing
+from research.study import comparison, expected, testing
 from research.study.definition import (
     Arm,
     Expectation,
@@ -22,7 +23,6 @@ from research.study.definition import (
     Task,
 )
 from research.study.records import Score
-from research.study.statistics import at_floor
 from research.text import labelled
 
 WIDTHS, PAIRS, RUNS = (32, 64), (4, 8, 16), 10
@@ -41,20 +41,24 @@ CELLS = tuple(_cell(width, pairs) for width in WIDTHS for pairs in PAIRS)
 
 
 def reached(trainer, params, pairs):
-    """Whether the labels of test are right as often as the threshold asks; overwritten keys and the others apart."""
+    """Whether the labels of test are right as often as the threshold asks."""
+    return {'reached': float(forced.scores(testing.forced(trainer, params, pairs))['accuracy'] >= THRESHOLD)}
+
+
+def untouched_and_overwritten(trainer, params, pairs):
+    """The same, and the shares of right labels of keys that have got a new value and of the others."""
     found = testing.forced(trainer, params, pairs)
     again = np.zeros_like(found.asked)
     for row, pair in enumerate(pairs):
-        again[row, found.asked[row]] = labelled.overwritten(pair)
-    parts = {'overwritten': forced.scores(found, again), 'untouched': forced.scores(found, ~again)} if again.any(
-        ) else {}
-    return {'reached': float(forced.scores(found)['accuracy'] >= THRESHOLD),
-            **{name: part['accuracy'] for name, part in parts.items()}}
+        overwritten = labelled.overwritten(pair)
+        again[row, :len(overwritten)] = overwritten
+    return {**reached(trainer, params, pairs), 'overwritten': forced.scores(found, again)['accuracy'],
+            'untouched': forced.scores(found, ~again)['accuracy']}
 
 
 def _most_pairs(runs, width, arm):
     """The most pairs at which at least half of the runs got there, 0 if none did."""
-    counts = {pairs: sum(card.steps_to_threshold(run, THRESHOLD) is not None for run in runs[_cell(width, pairs), arm])
+    counts = {pairs: sum(comparison.first_step(run, THRESHOLD) is not None for run in runs[_cell(width, pairs), arm])
               for pairs in PAIRS}
     return max((pairs for pairs, count in counts.items()
                 if 2 * count >= len(runs[_cell(width, pairs), arm])), default=0)
@@ -99,10 +103,10 @@ STUDY = Study(
     name='recall',
     question='How many pairs of key and value does a mixer remember, and does it forget what was overwritten?',
     tasks=(*(Task(_cell(width, pairs), f'{pairs} pairs of 128 symbols in 64 positions',
-                  functools.partial(studies.recalling, width, pairs), floor=0.0)
+                  functools.partial(studies.recalling, width, pairs), floor=0.0, probe=reached)
              for width in WIDTHS for pairs in PAIRS),
            Task(OVERWRITTEN, '8 pairs, half of which get another value', functools.partial(studies.overwritten, 8),
-                floor=0.0)),
+                floor=0.0, probe=untouched_and_overwritten)),
     arms=(
         Arm('one_layer', 'softmax, one layer: it cannot look for a key and then beside it', '',
             ('decoder.layers',), control=True, changes=(('decoder.layers', 1),), tasks=(_cell(64, 8),)),
@@ -131,7 +135,6 @@ STUDY = Study(
     score=Score('reached', 'runs that reached 90 %', '%', True, 0.0, 'tokens_right'),
     phase=True,
     threshold=THRESHOLD,
-    probe=reached,
     expectations=(
         Expectation('the most pairs at which at least 5 of 10 runs reach 90 %: softmax at least twice those of linear, '
                     'at each width', tuple((cell, arm) for cell in CELLS for arm in ('softmax', 'linear')),

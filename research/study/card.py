@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from research.study import comparison, statistics
+from research.study import comparison, steps
 from research.study import records as record_file
 from research.study.comparison import Compared
 from research.study.records import ArmInfo, Score, StudyInfo, TaskInfo
@@ -338,7 +338,7 @@ def steps_row(study: StudyInfo, standing: Standing) -> tuple[str, ...] | None:
     if study.threshold is None or not standing.finished:
         return None
     found = reached(study, standing.finished)
-    return (f'{found.reached} of {found.n}', f'> {count(found.budget)}' if found.median is None else
+    return (f'{found.count} of {found.runs}', f'> {count(found.budget)}' if found.median is None else
             count(found.median), count(found.mean))
 
 
@@ -460,13 +460,10 @@ def against(value: float, base: float, tolerance: float, marked: bool) -> str:
     return f'{text}, not matched' if marked and abs(value - base) > tolerance * base else text
 
 
-def reached(study: StudyInfo, runs: list[dict]) -> statistics.Reached:
+def reached(study: StudyInfo, runs: list[dict]) -> steps.Reached:
     """When accuracy on dev first reached the threshold of the study in these runs."""
-    curves = [[(row['step'], row['dev_accuracy']) for row in run['curve'] if row['dev_accuracy'] is not None]
-              for run in runs]
-    found = [statistics.steps_to_threshold(*zip(*curve, strict=True), study.threshold) if curve else None
-             for curve in curves]
-    return statistics.reached(found, max(run['steps'] for run in runs))
+    return steps.reached([comparison.first_step(run, study.threshold) for run in runs],
+                         max(run['steps'] for run in runs))
 
 
 def changes(differences: dict) -> list[str]:
