@@ -149,6 +149,7 @@ RULES = {
     'batches.tokens': _at_least(2),
     'batches.buckets': _at_least(1),
     'batches.packing': _FLAG,
+    'batches.shape_seed': _at_least(0),
     'batches.maximum_source': _at_least(1),
     'batches.maximum_target': _at_least(1),
     'training.steps': _at_least(1),
@@ -684,7 +685,8 @@ def plans(config: Config, texts: Data) -> Plans:
         plan = batches.PackedPlan(train, (S, T), section.tokens // (S + T), config.seed,
                                   (section.maximum_source, section.maximum_target))
     else:
-        plan = batches.BatchPlan(train, buckets, section.tokens, config.seed, texts.labelled)
+        plan = batches.BatchPlan(train, buckets, section.tokens, config.seed, texts.labelled,
+                                 section.shape_seed or None)
     return Plans(plan, dev_plan, tuple(shapes), tokens, len(train))
 
 
@@ -1060,7 +1062,7 @@ ADDED = (  # section ('' = none), kind or task of it (None = any), keys
         'target_vectors': '', 'lowercase_vectors': False, 'prepared': ''}),
     ('data', LANGUAGE_MODEL, {'length': 0, 'test_length': 0}),
     *(('data', task, {'shortest': 0, 'longest_test': 0}) for task in labelled.TASKS),
-    ('batches', None, {'packing': False}),
+    ('batches', None, {'packing': False, 'shape_seed': 0}),
     ('encoder', 'recurrent', {'share_embeddings': False, 'cell_path': 'scan', 'backward': False}),
     ('decoder', 'recurrent', {'cell_path': 'scan'}),
     ('encoder', 'transformer', {'share_embeddings': False, 'scale_embeddings': True, 'activation': 'relu',
