@@ -21,6 +21,7 @@ MAY_IMPORT = {
     'research.text': {'research.locked', 'research.sealed'},
     'research.evaluation': set(),
     'research.analysis': set(),
+    'research.analysis.diagnostics': {'research.analysis', 'research.models.contract', 'research.models.probes'},
     'research.layers': set(),
     'research.attention': set(),
     'research.cells': {'research.layers'},
@@ -49,8 +50,9 @@ NO_FLAX = ('research.attention.masks', 'research.attention.normalise', 'research
            'research.layers.dropout')
 NO_JAX = ('research.text', 'research.evaluation', 'research.shapes', 'research.errors', 'research.locked',
           'research.sealed', 'research.study.arms', 'research.study.records', 'research.study.statistics',
-          'research.study.card', 'research.study.page', 'research.analysis.pictures', 'research.command_line',
-          'research.memory', 'configs')
+          'research.study.card', 'research.study.page', 'research.analysis.pictures', 'research.analysis.weights',
+          'research.analysis.gradients', 'research.analysis.readout', 'research.command_line', 'research.memory',
+          'configs')
 READS_CONFIG = ('research.build',)
 
 
