@@ -704,6 +704,13 @@ def measuring_plan(texts: Data, pairs: Sequence[corpus.Pair], planned: Plans) ->
                              labelled=texts.labelled)
 
 
+def sample_plan(texts: Data, pairs: Sequence[corpus.Pair], rows: int = 32, shapes: int = 1) -> batches.BatchPlan:
+    """Batches of any pairs, in order, in at most so many shapes, at least `rows` a batch: to look at a model."""
+    ids = encoded(texts, pairs)
+    buckets = batches.choose_buckets([(len(left), len(right)) for left, right in ids], shapes)
+    return batches.BatchPlan(ids, buckets, rows * max(sum(bucket) for bucket in buckets), labelled=texts.labelled)
+
+
 def encoded(texts: Data, pairs: Sequence[corpus.Pair]) -> list[tuple]:
     """Source and target ids of pairs, as training and measuring see them."""
     if texts.labelled:  # no position is added: the end is not asked for

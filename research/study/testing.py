@@ -107,7 +107,7 @@ def input_gradients(trainer: train.Trainer, params: Any, pairs: Sequence[Pair]) 
 
 
 def _sample(trainer, pairs):
-    return build.measuring_plan(trainer.data, pairs, trainer.plans)
+    return build.sample_plan(trainer.data, pairs)
 
 
 def bits(right: np.ndarray) -> str:
