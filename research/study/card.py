@@ -3,6 +3,7 @@
 Every number stands in the records; nothing here is typed by hand, and no run is left out.
 """
 
+import math
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -12,15 +13,19 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from research.study import comparison, steps
+from research.study import comparison
 from research.study import records as record_file
 from research.study.comparison import Compared
+from research.study.half_length import half_length
 from research.study.records import ArmInfo, Score, StudyInfo, TaskInfo
 from research.study.statistics import FEWEST_FOR_INTERVAL, LEVEL, Difference, mean, summary
+from research.study.steps import Reached, reached
 from research.study.tables import Sheet, markdown, plain
 from research.training import workdir
 
 MATCHED = {'parameters': 0.01, 'flops': 0.02}  # by protocol: so far may an arm be from the base
+HALF = ('Half-length: where the mean, in straight lines between the middles of the lengths, has lost half of what it '
+        'has above guessing at the shortest length.')
 SECONDS = 'seconds: train without measuring and saving, evaluate without compiling, step: one warm step'
 
 
@@ -171,9 +176,13 @@ def task_sheets(study: StudyInfo, task: TaskInfo, standings: list[Standing],
         ranking_note(study, task, standings))]
     buckets, by_length = lengths(study.score, standings)
     if buckets:
+        rows, said = length_rows(study.score, buckets, by_length), 'Mean over runs; lowest and highest run in brackets.'
+        if study.score.higher:
+            rows.append(['half-length', '–', *[half_text(half_of(study.score, buckets, rates, task.floor), buckets)
+                                               for rates in by_length.values()]])
+            said += f' {HALF}'
         sheets.append(Sheet(f'{task.name}-lengths', f'{study.score.title} by length',
-                            ('length', 'test pairs', *by_length), length_rows(study.score, buckets, by_length),
-                            f'Mean over runs; lowest and highest run in brackets. {only_finished}'.strip()))
+                            ('length', 'test pairs', *by_length), rows, f'{said} {only_finished}'.strip()))
     for name, title, headings, row in (('steps', 'Steps to threshold', STEPS, steps_row),
                                        ('alignment', 'Alignment', ALIGNMENT, alignment_row),
                                        ('reading', 'How it reads', READING, reading_row)):
@@ -200,7 +209,7 @@ def console_tables(study: StudyInfo, records: Sequence[dict]) -> list[Table]:
         table = Table(title=Text(f'{study.name}: {task.name}, {study.profile}'), box=SIMPLE_HEAD,
                       caption=Text(caption))
         for heading in ('arm', 'runs', heading_of(study.score), 'sd', 'spread', f'against {study.base}', 'verdict'):
-            table.add_column(heading, no_wrap=heading == 'arm')
+            table.add_column(Text(heading), no_wrap=heading == 'arm')
         beside = comparison.of_task(compared, task.name, study.base)
         for one in standings:
             if one.runs:
@@ -275,7 +284,7 @@ def planned_sheet(study: StudyInfo, compared: Sequence[Compared]) -> Sheet:
         found, verdict = one.difference, one.verdict
         rows.append((one.task, one.arm, one.against, difference(study.score, found) if found else '–',
                      str(found.n) if found else '0', number(found.p, 4) if found else '–',
-                     number(verdict.p, 4) if verdict else '–', verdict.text if verdict else 'not run'))
+                     number(verdict.adjusted, 4) if verdict else '–', one.text if verdict else 'not run'))
     return Sheet('planned', 'Planned comparisons', COMPARISON, rows,
                  f'Difference of {heading_of(study.score)}: mean over runs paired by seed and its {INTERVAL}; p: exact '
                  'sign-flip permutation test, two-sided; Holm: corrected for all '
@@ -330,16 +339,43 @@ def length_rows(score: Score, buckets: list[dict], found: dict) -> list[list[str
             for n, bucket in enumerate(buckets)]
 
 
+def half_of(score: Score, buckets: list[dict], rates: Sequence[tuple[float, float, float] | None],
+            floor: float | None) -> float | None:
+    """The half-length of an arm's mean over runs, lengths being the middles of its buckets; see `half_length`.
+
+    None where there is no such thing: a score that is better when lower, no test pairs, or nothing to lose.
+    """
+    known = [((bucket['low'] + bucket['high']) / 2, rate[0]) for bucket, rate in zip(buckets, rates, strict=True)
+             if rate]
+    return half_length(*zip(*known, strict=True), floor or 0.0) if known and score.higher else None
+
+
+def half_text(half: float | None, buckets: list[dict]) -> str:
+    """'12.3'; '> 40' where the score never falls so far, '–' where there is nothing to lose."""
+    return '–' if half is None else number(half) if half < math.inf else f'> {buckets[-1]["high"]}'
+
+
 STEPS = ('reached', 'median', 'mean, the budget where it was not reached')
 
 
 def steps_row(study: StudyInfo, standing: Standing) -> tuple[str, ...] | None:
     """When accuracy on dev first reached the threshold of the study, twice in a row; None where it has none."""
-    if study.threshold is None or not standing.finished:
+    found = learned(study, standing)
+    if found is None:
         return None
-    found = reached(study, standing.finished)
     return (f'{found.count} of {found.runs}', f'> {count(found.budget)}' if found.median is None else
             count(found.median), count(found.mean))
+
+
+def learned(study: StudyInfo, standing: Standing) -> Reached | None:
+    """When the runs of an arm first reached the threshold of the study; those that failed did not reach it.
+
+    None where the study has no threshold, or the arm no finished run.
+    """
+    if study.threshold is None or not standing.finished:
+        return None
+    found = [comparison.first_step(run, study.threshold) for run in standing.finished]
+    return reached([*found, *[None] * len(standing.failed)], max(run['steps'] for run in standing.finished))
 
 
 ALIGNMENT = ('alignment error, %', 'best shift of each run', 'error after it, %')
@@ -460,17 +496,17 @@ def against(value: float, base: float, tolerance: float, marked: bool) -> str:
     return f'{text}, not matched' if marked and abs(value - base) > tolerance * base else text
 
 
-def reached(study: StudyInfo, runs: list[dict]) -> steps.Reached:
-    """When accuracy on dev first reached the threshold of the study in these runs."""
-    return steps.reached([comparison.first_step(run, study.threshold) for run in runs],
-                         max(run['steps'] for run in runs))
-
-
 def changes(differences: dict) -> list[str]:
     """Declared changes as lines: `key = value`, then what only the base has; if there are none, a line that says so."""
     lines = [f'{key} = {value!r}' for key, value in differences.items() if value is not None]
     missing = [key for key, value in differences.items() if value is None]
     return lines + ([f'without {", ".join(missing)}'] if missing else []) or ['none (the base)']
+
+
+def command(study: StudyInfo, run: dict, first_seed: int) -> str:
+    """What repeats one run: seeds are counted from the first one of the study."""
+    return (f'python -m experiments.run {study.name} --profile {study.profile} --task {run["task"]} '
+            f'--arms {run["arm"]} --seeds {run["seed"] - first_seed + 1}')
 
 
 def environment(standings: list[Standing]) -> dict[str, list[str]]:

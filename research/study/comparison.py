@@ -26,8 +26,11 @@ class Compared(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What may be said."""
-        return self.verdict.text if self.verdict else DESCRIBED
+        """What may be said; the interval stands beside it, in the unit of the score."""
+        if not self.verdict:
+            return DESCRIBED
+        whole = self.verdict.word in ('exploratory', 'too few runs')  # they say what is missing
+        return self.verdict.text if whole else f'{self.verdict.word} (n = {self.verdict.difference.n})'
 
 
 def value(score: Score, run: dict) -> float:
@@ -62,7 +65,7 @@ def said_of(study: StudyInfo, differences: dict[Planned, Difference | None]) -> 
     sign = 1 if study.score.higher else -1
     turned = {one: found if sign > 0 else found._replace(mean=-found.mean, low=-found.high, high=-found.low)
               for one, found in differences.items() if found is not None}
-    return verdicts(turned, len(study.planned), study.phase)
+    return verdicts(turned, len(study.planned), study.phase) if turned else {}
 
 
 def _difference(score: Score, runs: dict[str, list[dict]], one: Planned) -> Difference | None:

@@ -2,8 +2,14 @@
 
 import csv
 import io
-from collections.abc import Sequence
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+from research.errors import UserError
+from research.training import workdir
 
 
 class Sheet(NamedTuple):
@@ -39,7 +45,8 @@ def comma_separated(sheet: Sheet) -> str:
 
 
 LATEX = {'\\': r'\textbackslash{}', '&': r'\&', '%': r'\%', '$': r'\$', '#': r'\#', '_': r'\_', '{': r'\{', '}': r'\}',
-         '~': r'\textasciitilde{}', '^': r'\textasciicircum{}', '–': '--', '−': '$-$', '±': r'$\pm$', '≥': r'$\geq$'}
+         '~': r'\textasciitilde{}', '^': r'\textasciicircum{}', '<': '$<$', '>': '$>$', '|': '$|$',
+         '–': '--', '−': '$-$', '±': r'$\pm$', '≥': r'$\geq$'}
 
 
 def latex(sheet: Sheet) -> str:
@@ -54,3 +61,31 @@ def latex(sheet: Sheet) -> str:
              rf'{cells(sheet.headings)} \\', r'\midrule', *[rf'{cells(row)} \\' for row in sheet.rows], r'\bottomrule',
              r'\end{tabular}', *([rf'\par {cells([sheet.note])}'] if sheet.note else []), r'\end{table}']
     return '\n'.join(lines) + '\n'
+
+
+def write(folder: str | os.PathLike, sections: Iterable[tuple[str, Sequence[Sheet]]]) -> None:
+    """Writes every table as NAME.csv, NAME.md and NAME.tex, each file whole or not at all.
+
+    Args:
+      folder: made if it is not there.
+      sections: (heading, tables), as `card.sections` has them; headings are left out.
+
+    Raises:
+      ValueError: two tables have the same name.
+      UserError: a file cannot be written.
+    """
+    folder, seen = pathlib.Path(folder), set()
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f'{folder}: cannot be made ({error.strerror})') from None
+    for _, sheets in sections:
+        for sheet in sheets:
+            name = re.sub(r'[^\w-]+', '-', sheet.name)  # a task may be called anything
+            if name in seen:
+                raise ValueError(f'Two tables are called {name!r}.')
+            seen.add(name)
+            for ending, text in (('csv', comma_separated(sheet)), ('md', markdown(sheet) + '\n'),
+                                 ('tex', latex(sheet))):
+                # A symbol from a damaged corpus may be half a character, which UTF-8 does not have.
+                workdir.replace(folder / f'{name}.{ending}', text.encode('utf-8', 'replace').decode('utf-8'))

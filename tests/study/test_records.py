@@ -12,6 +12,7 @@ from tests.study import made_up
 
 ADDITIVE = made_up.ARMS[3]
 RUN = made_up.run(ADDITIVE, 10)
+BUCKET = {'low': 1, 'high': 2, 'count': 3, 'right': 3, 'tokens': 9, 'tokens_right': 9, 'loss': 1.0}
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_no_file_is_no_runs(path):
 
 def test_a_symbol_that_is_half_a_character_survives_the_file(path):
     odd = RUN | {'examples': [RUN['examples'][0] | {'source': ['\ud800'], 'answer': ['ü\u2028'], 'output': [],
-                                                    'weights': [[0.5, 0.5]]}]}
+                                                    'weights': [[[0.5, 0.5]]]}]}
     records.append(path, odd)
     assert records.read(path) == [odd]
 
@@ -97,22 +98,32 @@ def example(**changes):
     ({'error': 'but it ended well'}, "a finished run has no 'error'"),
     ({'flops_per_token': float('nan')}, "'flops_per_token' must be a finite number, not nan"),
     ({'parameters': 3.5}, "'parameters' must be of type int, not 3.5"),
-    ({'scores': {'accuracy': 0.5, 'loss': 1.0}}, "no 'scores.token_error_rate'"),
-    ({'seconds': {'compile': 1, 'train': None, 'evaluate': 1}}, "'seconds.train' must be a finite number, not None"),
+    ({'scores': {'accuracy': 0.5, 'loss': None}}, "'scores.loss' must be a finite number, not None"),
+    ({'seconds': {'compile': 1, 'train': None, 'evaluate': 1, 'step': 1}},
+     "'seconds.train' must be a finite number, not None"),
+    ({'seconds': {'compile': 1, 'train': 1, 'evaluate': 1}}, "no 'seconds.step'"),
+    ({'rate': {'value': 1.0, 'choice': 'tuned', 'on_edge': 0, 'tried': 6}},
+     "'rate.on_edge' must be of type bool, not 0"),
+    ({'rate': RUN['rate'] | {'choice': 'guessed'}},
+     "'rate.choice' must be one of tuned, not_tuned, fixed, not 'guessed'"),
+    ({'state_bytes': 1.5}, "'state_bytes' must be of type int, not 1.5"),
     ({'alignment': {'error_rate': 0.5}}, "no 'alignment.shift'"),
-    ({'by_length': [{'low': 1, 'high': 2, 'count': 3, 'right': 4}]},
-     "'by_length[0].right' must lie between 0 and the count 3, not 4"),
+    ({'by_length': [BUCKET | {'right': 4}]}, "'by_length[0].right' must lie between 0 and count = 3, not 4"),
+    ({'by_length': [BUCKET | {'tokens_right': -1}]},
+     "'by_length[0].tokens_right' must lie between 0 and tokens = 9, not -1"),
     ({'by_length': [3]}, 'by_length[0] must be a JSON object, not int'),
     ({'curve': [{'step': 1, 'train_loss': None, 'dev_loss': 1.0}]}, "no 'curve[0].dev_accuracy'"),
     ({'curve': [RUN['curve'][0], RUN['curve'][0] | {'dev_loss': 'low'}]},
      "'curve[1].dev_loss' must be a finite number"),
     (example(source='a'), "'examples[0].source' must be of type list, not 'a'"),
     (example(output=[3]), "'examples[0].output' must be a list of symbols"),
-    (example(weights=0.5), "'examples[0].weights' must be a list of lists"),
-    (example(weights=[[0.5], [0.5], [0.5]]), "'examples[0].weights' must be 1 x 1 (output x source symbols, or one "
-                                             'more for the end symbol), not 3 x 1'),
-    (example(weights=[[0.5], [0.5, 0.5]]), 'not 2 x 1, 2'),
-    (example(weights=[[None]]), "'examples[0].weights' must be finite numbers"),
+    *[(example(weights=other), "'examples[0].weights' must be a list of heads, each a list of lists")
+      for other in (0.5, [], [0.5], [[0.5]])],
+    (example(weights=[[[0.5], [0.5], [0.5]]]), "'examples[0].weights' must be 1 x 1 (output x source symbols, or one "
+                                               'more for the end symbol), not 3 x 1'),
+    (example(weights=[[[0.5], [0.5, 0.5]]]), 'not 2 x 1, 2'),
+    (example(weights=[[[0.5]], [[0.5], [0.5]]]), 'not 1, 2 x 1'),
+    (example(weights=[[[None]]]), "'examples[0].weights' must be finite numbers"),
 ])
 def test_what_breaks_the_schema_is_named_and_never_written(path, changes, message):
     broken = RUN | changes
@@ -124,7 +135,7 @@ def test_what_breaks_the_schema_is_named_and_never_written(path, changes, messag
         records.read(path)
 
 
-@pytest.mark.parametrize('field', [*records.ALWAYS, *records.FINISHED, 'alignment'])
+@pytest.mark.parametrize('field', [*records.ALWAYS, *records.FINISHED, *records.OPTIONAL])
 def test_a_missing_field_is_named(path, field):
     path.write_text(json.dumps({key: value for key, value in RUN.items() if key != field}) + '\n')
     with pytest.raises(UserError, match=f":1: no '{field}'"):
@@ -133,7 +144,7 @@ def test_a_missing_field_is_named(path, field):
 
 def test_nan_in_a_field_nobody_knows_is_not_written_either(path):
     with pytest.raises(ValueError, match='JSON'):
-        records.append(path, RUN | {'learning_rate': float('nan')})
+        records.append(path, RUN | {'temperature': float('nan')})
     assert not path.exists()
 
 
@@ -147,7 +158,7 @@ def test_a_file_that_cannot_be_written_or_read_is_a_user_error(tmp_path):
 def test_select_groups_the_runs_of_one_study_task_and_profile_by_arm_and_seed():
     runs = [made_up.run(ADDITIVE, 12), RUN, made_up.run(made_up.ARMS[0], 10)]
     others = [RUN | {key: 'other'} for key in ('study', 'task', 'profile')]
-    selected = records.select(made_up.study(), [*runs, *others])
+    selected = records.select(made_up.study(), 'pronunciation', [*runs, *others])
     assert list(selected) == [arm.name for arm in made_up.ARMS]
     assert [run['seed'] for run in selected['additive']] == [10, 12]
     assert selected['general'] == []
@@ -156,11 +167,46 @@ def test_select_groups_the_runs_of_one_study_task_and_profile_by_arm_and_seed():
 
 def test_select_refuses_what_cannot_be_compared():
     study = made_up.study()
-    with pytest.raises(UserError, match=r"no arm 'aditive', but its records do. It has: none, .*additive"):
-        records.select(study, [RUN | {'arm': 'aditive'}])
+    with pytest.raises(UserError, match=r"no arm 'aditive' on task 'pronunciation', but .* It has: none, .*additive"):
+        records.select(study, 'pronunciation', [RUN | {'arm': 'aditive'}])
     with pytest.raises(UserError, match='two runs of seed 10 with different configs, additive-000a and x'):
-        records.select(study, [RUN, RUN | {'run': 'x'}])
+        records.select(study, 'pronunciation', [RUN, RUN | {'run': 'x'}])
     other = made_up.run(made_up.ARMS[0], 10)
     for changes in ({'data': 'x'}, {'by_length': other['by_length'][1:]}):
         with pytest.raises(UserError, match="'additive' seed 10 was tested on other data or length buckets"):
-            records.select(study, [other, RUN | changes])
+            records.select(study, 'pronunciation', [other, RUN | changes])
+
+
+def test_select_takes_the_arms_that_take_part_in_a_task():
+    tasks = (made_up.task('copy', made_up.ARMS[:2]), made_up.task('reverse', made_up.ARMS[2:4]))
+    study = made_up.study(tasks=tasks)
+    here, there = made_up.run(made_up.ARMS[0], 10, task='copy'), made_up.run(ADDITIVE, 10, task='reverse', data='other')
+    assert records.select(study, 'copy', [here, there]) == {'none': [here], 'fixed_context': []}
+    assert records.select(study, 'reverse', [here, there]) == {'mean': [], 'additive': [there]}
+    with pytest.raises(UserError, match="no arm 'additive' on task 'copy'"):
+        records.select(study, 'copy', [there | {'task': 'copy'}])
+
+
+def test_runs_that_chose_a_rate_are_read_as_they_were_written(path):
+    written = [made_up.tried(ADDITIVE, 0.003), made_up.tried(ADDITIVE, 0.003),  # nothing is said of the same one twice
+               made_up.tried(ADDITIVE, 0.1, status='failed', error='loss is not finite', dev=None)]
+    for record in written:
+        records.append_tuning(path, record)
+    assert records.read_tuning(path) == written
+
+
+@pytest.mark.parametrize(('changes', 'message'), [
+    ({'rate': None}, "'rate' must be a finite number, not None"),
+    ({'status': 'done'}, "'status' must be 'finished' or 'failed', not 'done'"),
+    ({'status': 'failed'}, "'error' must be of type str, not None"),
+    ({'dev': None}, "'dev' must be of type dict, not None"),
+    ({'dev': {'accuracy': 0.5}}, "no 'dev.loss'"),
+])
+def test_what_breaks_the_schema_of_a_search_is_named_and_never_written(path, changes, message):
+    broken = made_up.tried(ADDITIVE, 0.003) | changes
+    with pytest.raises(ValueError, match=re.escape(message)):
+        records.append_tuning(path, broken)
+    assert not path.exists()
+    path.write_text(json.dumps(broken) + '\n')
+    with pytest.raises(UserError, match=re.escape(f'{path}:1: {message}')):
+        records.read_tuning(path)
