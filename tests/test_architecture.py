@@ -54,7 +54,8 @@ NO_JAX = ('research.text', 'research.evaluation', 'research.shapes', 'research.e
           'research.study.page', 'research.study.pool', 'research.study.worker', 'research.study.tables',
           'research.study.tuning', 'research.study.budget', 'research.study.comparison', 'research.study.definition',
           'research.study.expected', 'research.analysis.pictures', 'research.analysis.weights',
-          'research.analysis.gradients', 'research.analysis.readout', 'research.command_line', 'research.memory', 'configs')
+          'research.analysis.gradients', 'research.analysis.readout', 'research.command_line', 'research.memory',
+          'configs')
 READS_CONFIG = ('research.build',)
 
 

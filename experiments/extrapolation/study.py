@@ -41,7 +41,7 @@ STUDY = Study(
     tasks=(Task('letters', 'English letters, trained on pieces of 64, tested on pieces of 256', studies.letters,
                 probe=ratio),),
     arms=(
-        Arm('none', 'nothing is added and nothing compared', 'position=none', KEYS, control=True),
+        Arm('none', 'nothing is added and nothing compared', 'position=none', KEYS[:1], control=True),
         Arm('sinusoidal', 'waves are added to embeddings', '', ()),
         Arm('rotary', 'queries and keys are turned by their place', 'position=rotary', KEYS),
         Arm('alibi', 'energies fall with the distance', 'position=alibi', KEYS),

@@ -56,7 +56,7 @@ STUDY = Study(
             changes=(('decoder.mixer.path', 'chunked'),)),
         Arm('softmax', 'multi-head attention, two layers, sinusoidal positions', 'mixer=multi_head_dot', MIXER),
         Arm('softmax_no_position', 'multi-head attention, two layers, without positions',
-            'mixer=multi_head_dot+position=none', MIXER, control=True),
+            'mixer=multi_head_dot+position=none', MIXER[:2], control=True),
     ),
     base='lstm',
     profiles={

@@ -7,7 +7,6 @@ compared is how many runs get there, and when.
 import functools
 
 import numpy as np
-from research.study.floors import at_floor
 
 from configs import profiles, studies
 from research.evaluation import forced
@@ -22,6 +21,7 @@ from research.study.definition import (
     Study,
     Task,
 )
+from research.study.floors import at_floor
 from research.study.records import Score
 from research.text import labelled
 
@@ -37,6 +37,7 @@ def _cell(width, pairs):
     return f'{width} wide, {pairs} pairs'
 
 
+EIGHT = tuple(_cell(width, 8) for width in WIDTHS)
 CELLS = tuple(_cell(width, pairs) for width in WIDTHS for pairs in PAIRS)
 
 
@@ -114,10 +115,13 @@ STUDY = Study(
             tasks=(_cell(64, 8),)),
         Arm('softmax', 'multi-head attention: keeps every position', '', ()),
         Arm('linear', 'a sum of products of keys and values', 'mixer=linear', MIXER, changes=CHUNKED),
-        Arm('retention', 'the same sum, fading with the distance', 'mixer=retention', MIXER, changes=CHUNKED),
-        Arm('gated_linear', 'the same sum, fading as the input says', 'mixer=gated_linear', MIXER, changes=CHUNKED),
-        Arm('taylor', 'the same sum of second-order features', 'mixer=taylor', MIXER, changes=CHUNKED),
-        Arm('delta', 'writes what a key does not yet give', 'mixer=delta', MIXER, changes=CHUNKED),
+        Arm('retention', 'the same sum, fading with the distance', 'mixer=retention', MIXER, changes=CHUNKED,
+            tasks=EIGHT),
+        Arm('gated_linear', 'the same sum, fading as the input says', 'mixer=gated_linear', MIXER, changes=CHUNKED,
+            tasks=EIGHT),
+        Arm('taylor', 'the same sum of second-order features', 'mixer=taylor', MIXER, changes=CHUNKED, tasks=EIGHT),
+        Arm('delta', 'writes what a key does not yet give', 'mixer=delta', MIXER, changes=CHUNKED,
+            tasks=(*EIGHT, OVERWRITTEN)),
         Arm('gated_delta', 'the same, fading as the input says', 'mixer=gated_delta', MIXER, changes=CHUNKED,
             tasks=(OVERWRITTEN,)),
     ),
@@ -130,7 +134,7 @@ STUDY = Study(
         'full': Profile(RUNS, profiles.budget(20_000, 40), rates=profiles.RATES['full'], tuning_seeds=(0, 1),
                         ends_at_threshold=True),
     },
-    planned=(*(Planned(cell, arm, 'softmax') for arm in FIXED for cell in (_cell(32, 8), _cell(64, 8))),
+    planned=(*(Planned(cell, arm, 'softmax') for arm in FIXED for cell in EIGHT),
              Planned(OVERWRITTEN, 'delta', 'linear'), Planned(OVERWRITTEN, 'gated_delta', 'linear')),
     score=Score('reached', 'runs that reached 90 %', '%', True, 0.0, 'tokens_right'),
     phase=True,
