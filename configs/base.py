@@ -37,6 +37,9 @@ def get_config() -> ConfigDict:
     config.batches.tokens = 2304           # positions of a batch, padding and both sides counted: B x (S + T)
     config.batches.buckets = 4             # shapes (S, T), each of them one compiled program
     config.batches.packing = False         # several training pairs share a row, one shape for all; Transformers only
+    config.batches.shape_seed = 0          # of the order in which shapes come; 0 = as the run's seed. Runs of several
+                                           #   seeds with the same one see the same shapes at the same steps, and can be
+                                           #   trained in one program
     config.batches.maximum_source = 64     # symbols, the end symbol included; a longer training pair is dropped and
     config.batches.maximum_target = 64     #   counted
 

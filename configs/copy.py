@@ -3,7 +3,7 @@
     python -m research.train --config=configs/copy.py --workdir=runs/copy
 """
 
-from configs import base, data
+from configs import base, data, sweeps
 
 
 def get_config(words=None):
@@ -19,3 +19,6 @@ def get_config(words=None):
     config.decoding.maximum_ratio = 1.0
     config.evaluation.lengths = '5,10,15,20,25,30,35'
     return config
+
+
+sweep_learning_rate, sweep_seed, sweep_reader = sweeps.learning_rate, sweeps.seed, sweeps.reader

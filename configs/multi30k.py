@@ -8,7 +8,7 @@ The files of https://github.com/multi30k/dataset (data/task1/raw) stand in data/
 seeds: experiments/translation/README.md.
 """
 
-from configs import translation
+from configs import sweeps, translation
 
 FOLDER = 'data/multi30k'
 
@@ -24,3 +24,11 @@ def get_config(words=None):
     config.training.steps = 6500 if config.decoder.kind == 'transformer' else 6000
     config.evaluation.lengths = '5,10,15,20,30'
     return config
+
+
+sweep_learning_rate, sweep_seed = sweeps.learning_rate, sweeps.seed
+
+
+def sweep_reader():
+    """The readers that a decoder which reads with its current state can have."""
+    return sweeps.reader(without=('fixed_context',))

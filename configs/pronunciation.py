@@ -6,7 +6,7 @@ Measured once, seed 1, on one of two cores in some 5 minutes: 57.0 % of 2,435 te
 55.0 to 58.9), 12.7 % of phones wrong. At 1,500 steps: experiments/forgetting/README.md.
 """
 
-from configs import base, data
+from configs import base, data, sweeps
 
 
 def get_config(words=None):
@@ -17,3 +17,6 @@ def get_config(words=None):
     config.batches.maximum_target = 32
     config.evaluation.lengths = '4,7,10'
     return config
+
+
+sweep_learning_rate, sweep_seed, sweep_reader = sweeps.learning_rate, sweeps.seed, sweeps.reader

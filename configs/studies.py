@@ -39,7 +39,8 @@ def windows(task: str, words: str | None) -> ConfigDict:
     config.encoder.layers, config.encoder.summary, config.encoder.position = 0, 'last', 'learned'
     config.encoder.maximum_length = 32
     config.data.symbols = 16
-    config.decoder.reader.window = 3
+    if 'window' in config.decoder.reader:
+        config.decoder.reader.window = 3
     return config
 
 
@@ -148,8 +149,11 @@ def order_of_source(words: str | None) -> ConfigDict:
 
 
 def translating(words: str | None) -> ConfigDict:
-    """Multi30k, German to English."""
-    return multi30k.get_config(words)
+    """Multi30k, German to English; the decoder reads before its cell's step, as `fixed_context` must."""
+    config = multi30k.get_config(words)
+    if config.decoder.kind == 'recurrent':
+        config.decoder.reads_with, config.decoder.input_feeding = 'previous', False
+    return config
 
 
 def _transformer(words: str | None) -> str:

@@ -149,6 +149,7 @@ RULES = {
     'batches.tokens': _at_least(2),
     'batches.buckets': _at_least(1),
     'batches.packing': _FLAG,
+    'batches.shape_seed': _at_least(0),
     'batches.maximum_source': _at_least(1),
     'batches.maximum_target': _at_least(1),
     'training.steps': _at_least(1),
@@ -663,12 +664,12 @@ def symbol_counts(texts: Data, side: str, most: int = 100_000) -> np.ndarray:
 def plans(config: Config, texts: Data) -> Plans:
     """The batches of a run: the same few shapes to train and to measure, and one more where dev or test is longer."""
     section = config.batches
-    train = Pairs(_ids(texts, texts.corpus.train)) if texts.train is None else texts.train
+    train = Pairs(encoded(texts, texts.corpus.train)) if texts.train is None else texts.train
     fits = train.cells[(train.cells[:, :2] <= (section.maximum_source, section.maximum_target)).all(axis=1)]
     if not len(fits):
         raise UserError('every training pair is longer than batches.maximum_source or batches.maximum_target')
     buckets = batches.choose_buckets(fits[:, :2], section.buckets, fits[:, 2])
-    dev, test = _ids(texts, texts.corpus.dev), _ids(texts, texts.corpus.test)
+    dev, test = encoded(texts, texts.corpus.dev), encoded(texts, texts.corpus.test)
     wider = tuple(max(sizes) for sizes in zip(*buckets, *((len(pair[0]), len(pair[1])) for pair in (*dev, *test)),
                                               strict=True))
     wide = buckets if wider in buckets else (*buckets, wider)
@@ -684,7 +685,8 @@ def plans(config: Config, texts: Data) -> Plans:
         plan = batches.PackedPlan(train, (S, T), section.tokens // (S + T), config.seed,
                                   (section.maximum_source, section.maximum_target))
     else:
-        plan = batches.BatchPlan(train, buckets, section.tokens, config.seed, texts.labelled)
+        plan = batches.BatchPlan(train, buckets, section.tokens, config.seed, texts.labelled,
+                                 section.shape_seed or None)
     return Plans(plan, dev_plan, tuple(shapes), tokens, len(train))
 
 
@@ -698,11 +700,19 @@ def _row(cells: np.ndarray, most: int) -> int:
 
 def measuring_plan(texts: Data, pairs: Sequence[corpus.Pair], planned: Plans) -> batches.BatchPlan:
     """Batches of any dev or test pairs, in order, in the shapes that a run measures with."""
-    return batches.BatchPlan(_ids(texts, pairs), [(S, T) for _, S, T in planned.measured], planned.tokens,
+    return batches.BatchPlan(encoded(texts, pairs), [(S, T) for _, S, T in planned.measured], planned.tokens,
                              labelled=texts.labelled)
 
 
-def _ids(texts: Data, pairs: Sequence[corpus.Pair]) -> list[tuple]:
+def sample_plan(texts: Data, pairs: Sequence[corpus.Pair], rows: int = 32, shapes: int = 1) -> batches.BatchPlan:
+    """Batches of any pairs, in order, in at most so many shapes, at least `rows` a batch: to look at a model."""
+    ids = encoded(texts, pairs)
+    buckets = batches.choose_buckets([(len(left), len(right)) for left, right in ids], shapes)
+    return batches.BatchPlan(ids, buckets, rows * max(sum(bucket) for bucket in buckets), labelled=texts.labelled)
+
+
+def encoded(texts: Data, pairs: Sequence[corpus.Pair]) -> list[tuple]:
+    """Source and target ids of pairs, as training and measuring see them."""
     if texts.labelled:  # no position is added: the end is not asked for
         nothing = texts.target.encode(labelled.NOTHING)[0]
         found = [(texts.source.encode(pair.source)[:-1], texts.target.encode(pair.target)[:-1]) for pair in pairs]
@@ -1059,7 +1069,7 @@ ADDED = (  # section ('' = none), kind or task of it (None = any), keys
         'target_vectors': '', 'lowercase_vectors': False, 'prepared': ''}),
     ('data', LANGUAGE_MODEL, {'length': 0, 'test_length': 0}),
     *(('data', task, {'shortest': 0, 'longest_test': 0}) for task in labelled.TASKS),
-    ('batches', None, {'packing': False}),
+    ('batches', None, {'packing': False, 'shape_seed': 0}),
     ('encoder', 'recurrent', {'share_embeddings': False, 'cell_path': 'scan', 'backward': False}),
     ('decoder', 'recurrent', {'cell_path': 'scan'}),
     ('encoder', 'transformer', {'share_embeddings': False, 'scale_embeddings': True, 'activation': 'relu',

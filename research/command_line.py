@@ -4,6 +4,7 @@ ml_collections reads config flags through absl; what it raises is turned into a 
 """
 
 import pathlib
+import runpy
 import sys
 import traceback
 import warnings
@@ -12,7 +13,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from research.errors import UserError
+from research.errors import UserError, nearest
 
 
 def config_and_workdir(usage: str, arguments: list[str] | None = None) -> tuple[Any, str]:
@@ -28,6 +29,28 @@ def config_and_workdir(usage: str, arguments: list[str] | None = None) -> tuple[
 def config_alone(usage: str, arguments: list[str] | None = None) -> Any:
     """Reads a command line that has no work directory: the config. Raises as `config_and_workdir`."""
     return _values(usage, arguments, ('config',)).config
+
+
+def sweep(path: str, name: str) -> list[dict[str, Any]]:
+    """What a config file's function `sweep_<name>` yields: for each run the values at dotted keys.
+
+    Raises:
+      UserError: no such file or function, or it raises.
+    """
+    if not pathlib.Path(path).is_file():
+        raise UserError(f'--config={path}: there is no such file')
+    try:
+        found = runpy.run_path(path)
+    except Exception as error:  # as above
+        raise UserError(_in_one_line(error, path)) from None
+    known = [key.removeprefix('sweep_') for key, value in found.items() if key.startswith('sweep_') and callable(value)]
+    if name not in known:
+        raise UserError(f'{path} has no function sweep_{name}.{nearest(name, known)} It has the sweeps: '
+                        f'{", ".join(known) or "none"}')
+    try:
+        return list(found[f'sweep_{name}']())
+    except Exception as error:
+        raise UserError(f'sweep_{name}: {_in_one_line(error, path)}') from None
 
 
 def _values(usage: str, arguments: list[str] | None, names: tuple[str, ...]) -> flags.FlagValues:

@@ -23,6 +23,7 @@ from research.errors import UserError, one_line_errors
 from research.evaluation import accuracy, alignment, lengths, translation
 from research.models import contract
 from research.models.contract import EncoderDecoder, Params
+from research.text.alignments import Aligned, words_of
 from research.text.batches import BatchPlan, choose_buckets
 from research.text.corpus import Pair
 from research.text.vocabulary import Vocabulary
@@ -127,11 +128,47 @@ def alignment_scores(model: EncoderDecoder, params: Params, source: Vocabulary, 
                      pairs: Sequence[Pair]) -> dict[str, float] | None:
     """How well the most-read source position of each target position agrees with the known alignment.
 
-    The right answers are given to the decoder (forced), and heads and layers are averaged; the end symbol is left out.
+    Arguments are those of `most_read`; the links of a pair are those of its symbols.
 
     Returns:
       error_rate; shift, the constant offset that explains most links; error_rate_shifted, with it. None where the
       model returns no weights.
+    """
+    found, gold = most_read(model, params, source, target, pairs), [set(pair.alignment) for pair in pairs]
+    if found is None:
+        return None
+    shift, shifted = alignment.best_shift(found, gold)
+    return {'error_rate': alignment.error_rate(found, gold), 'shift': shift, 'error_rate_shifted': shifted}
+
+
+def word_alignment_error(model: EncoderDecoder, params: Params, source: Vocabulary, target: Vocabulary,
+                         aligned: Sequence[Aligned]) -> float | None:
+    """The alignment error rate of words against gold alignments, whatever the vocabularies cut the words into.
+
+    Two words are linked where any symbol of the target's reads most a symbol of the source's. A model is out of its
+    domain on most gold alignments: say on which text it was trained.
+
+    Args:
+      model, params, source, target: as of `most_read`.
+      aligned: pairs with sure and possible links of words (research/text/alignments.py).
+
+    Returns:
+      The rate, 0 is best; None where the model returns no weights.
+    """
+    found = most_read(model, params, source, target, [one.pair for one in aligned])
+    if found is None:
+        return None
+    words = [alignment.word_links(links, words_of(source, one.pair.source), words_of(target, one.pair.target))
+             for links, one in zip(found, aligned, strict=True)]
+    return alignment.error_rate(words, [one.sure for one in aligned], [one.possible for one in aligned])
+
+
+def most_read(model: EncoderDecoder, params: Params, source: Vocabulary, target: Vocabulary,
+              pairs: Sequence[Pair]) -> list[set[tuple[int, int]]] | None:
+    """The links of each pair's symbols: to each of the target the one of the source that is read most.
+
+    The right answers are given to the decoder (forced), and heads and layers are averaged; the target's end symbol is
+    left out. None where the model returns no weights.
     """
     ids = [(source.encode(pair.source), target.encode(pair.target)) for pair in pairs]
     buckets = choose_buckets([(len(left), len(right)) for left, right in ids], 4)
@@ -153,9 +190,7 @@ def alignment_scores(model: EncoderDecoder, params: Params, source: Vocabulary, 
             if index >= 0:
                 left, right = ids[index]
                 links[index] = alignment.links(weights[row, :len(right) - 1, :len(left)])
-    found, gold = [links[index] for index in range(len(pairs))], [set(pair.alignment) for pair in pairs]
-    shift, shifted = alignment.best_shift(found, gold)
-    return {'error_rate': alignment.error_rate(found, gold), 'shift': shift, 'error_rate_shifted': shifted}
+    return [links[index] for index in range(len(pairs))]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
@@ -86,6 +86,16 @@ class Outcome(NamedTuple):
     best_bleu: float  # -1 where it is not measured
 
 
+class Opened(NamedTuple):
+    """One seed's run while its work directory is open: nobody else writes there."""
+
+    config: Any
+    plan: batches.Plan    # the batches in the order of its seed
+    latest: Checkpoints   # to go on from
+    kept: Kept
+    report: Report
+
+
 class EnoughError(Exception):
     """Raised by a hook: what the run is for has been reached, or nothing has got better for long enough."""
 
@@ -134,6 +144,10 @@ class Trainer:
                      Best(np.float32(-1), np.finfo(np.float32).max, np.float32(-1), np.int32(0), np.int32(0)))
         # a checkpoint must be finite: the largest number stands for no loss yet
 
+    def initial(self, seed: int) -> Params:
+        """The parameters that a run with this seed begins with."""
+        return self._begin(np.uint32(seed), np.float32(0)).params
+
     def program_count(self) -> dict[str, int]:
         """How many programs a run compiles, by what they do; `device.peak` may need one more in each process."""
         return {'start': 1, 'train': len(self.plans.train.shapes), 'measure': len(self.plans.measured),
@@ -147,30 +161,50 @@ class Trainer:
     def compile(self, progress: Callable[[str], None]) -> None:
         """Compiles what a run needs and what is not compiled yet; `progress` gets a line for each program."""
         if self._update is None:
-            begin = time.perf_counter()
-            wanted = {  # what the first step needs comes first
-                'start': {(): lambda: self._begin.lower(np.uint32(0), np.float32(0))},
-                'train': loop.lowering(build.train_step(self.config, self.model, self.optimiser), self.example.state,
-                                       self.plans.train.shapes, donate=True),
-                'measure': self._lowering_measure(),
-                'decode': self.translator.lowering(self.example.state.params, self.translator.shapes(self.lines))}
-            lowering = {(purpose, shape): lower for purpose, some in wanted.items() for shape, lower in some.items()}
-            progress(f'compiling {len(lowering)} programs')
+            function = build.train_step(self.config, self.model, self.optimiser)
+            self._update, _ = self.compiled(
+                loop.lowering(function, self.example.state, self.plans.train.shapes, donate=True), {}, progress)
 
-            def ready(key, done):
-                purpose, shape = key
-                sizes = zip(('batch', 'source') if purpose == 'decode' else ('batch', 'source', 'target'), shape)
-                progress(f'{done} of {len(lowering)} programs are compiled: ' + ', '.join(
-                    [f'to {purpose}', *(f'{name} {size}' for name, size in sizes)]))
-            found = compiling.compiled(lowering, ready)
-            programs = {purpose: {shape: found[purpose, shape] for shape in wanted[purpose]} for purpose in wanted}
-            self.translator.add(programs['decode'])
-            self._start, update = programs['start'][()], loop.Programs(programs['train'])
-            self._measure = self._measure or loop.Programs(programs['measure'])
-            _check_memory(max(update.bytes, self._measure.bytes), progress)
-            self._update = update
-            self.compile_seconds += time.perf_counter() - begin
-            progress(f'compiled {self.programs_compiled()} programs in {self.compile_seconds:.1f} s')
+    def compiled(self, train: Mapping[loop.Shape, Callable[[], jax.stages.Lowered]],
+                 others: Mapping[str, Callable[[], jax.stages.Lowered]],
+                 progress: Callable[[str], None]) -> tuple[loop.Programs, dict[str, jax.stages.Compiled]]:
+        """Compiles the steps of a training and, with them, what any run needs beside them and what is not there yet.
+
+        Args:
+          train: what makes the program of a step ready to be compiled, for each shape of batch.
+          others: the same of more programs, by what they do.
+          progress: gets a line for each program.
+
+        Returns:
+          The programs of the steps, and the others.
+
+        Raises:
+          UserError: the device has less memory than the largest program needs.
+        """
+        begin = time.perf_counter()
+        wanted: dict[str, Mapping[Hashable, Callable[[], jax.stages.Lowered]]] = {  # what the first step needs first
+            'start': {} if self._start else {(): lambda: self._begin.lower(np.uint32(0), np.float32(0))},
+            'train': train, **{purpose: {(): lower} for purpose, lower in others.items()},
+            'measure': self._lowering_measure(),
+            'decode': self.translator.lowering(self.example.state.params, self.translator.shapes(self.lines))}
+        lowering = {(purpose, shape): lower for purpose, some in wanted.items() for shape, lower in some.items()}
+        progress(f'compiling {len(lowering)} programs')
+
+        def ready(key, done):
+            purpose, shape = key
+            sizes = zip(('batch', 'source') if purpose == 'decode' else ('batch', 'source', 'target'), shape)
+            progress(f'{done} of {len(lowering)} programs are compiled: ' + ', '.join(
+                [f'to {purpose}', *(f'{name} {size}' for name, size in sizes)]))
+        found = compiling.compiled(lowering, ready)
+        programs = {purpose: {shape: found[purpose, shape] for shape in wanted[purpose]} for purpose in wanted}
+        self.translator.add(programs['decode'])
+        self._start, update = self._start or programs['start'][()], loop.Programs(programs['train'])
+        self._measure = self._measure or loop.Programs(programs['measure'])
+        _check_memory(max(update.bytes, self._measure.bytes), progress)
+        seconds = time.perf_counter() - begin
+        self.compile_seconds += seconds
+        progress(f'compiled {len(lowering)} programs in {seconds:.1f} s')
+        return update, {purpose: programs[purpose][()] for purpose in others}
 
     def run(self, workdir: str | pathlib.Path, seed: int | None = None, rate: float | None = None,
             console: bool = True, enough: float | None = None) -> Outcome:
@@ -178,47 +212,75 @@ class Trainer:
 
         `enough` is an accuracy on dev: the run ends with the first measurement that reaches it, without a checkpoint.
         """
+        with self.opened(workdir, seed, rate, console) as run, Signals() as signals:
+            run.report.message(self.describe(run.plan))
+            found, over = self.resumed(run)
+            best = self.example.best if found is None else found.best
+            if not over:
+                given = self.given(run.report) if found is None else None
+                self.compile(functools.partial(say_unless_stopped, run.report, signals))
+                now = found.state if found is not None else self.beginning(
+                    build.seed(run.config), build.rate(run.config), given)
+                del found, given  # the first update takes the state's memory
+                with self.hooked(run, int(now.step), best, signals, Clock(), enough) as (feed, *hooks):
+                    with contextlib.suppress(EnoughError):
+                        loop.train(now, feed, self.update, self.loop.steps, hooks)
+                    best = hooks[1].best
+            return self.outcome(run, best)
+
+    @contextlib.contextmanager
+    def opened(self, workdir: str | pathlib.Path, seed: int | None, rate: float | None,
+               console: bool) -> Iterator[Opened]:
+        """One seed's run in a work directory, which nobody else can have while the context is open."""
         workdir = pathlib.Path(workdir)
         config = self.config if seed is None else build.with_seed(self.config, seed)
         config = config if rate is None else build.with_rate(config, rate)
-        plan, identity = self.plans.train.with_seed(build.seed(config)), build.identity(
-            config, self.data.source, self.data.target)
-        latest = Checkpoints(workdir / 'checkpoints', keep=2, identity=identity)
-        kept = Kept(workdir, self.loop.average, identity)
+        identity = build.identity(config, self.data.source, self.data.target)
         with workdirs.claimed(workdir, build.text(config), self.documents, build.completed), \
-                Report(workdir, steps=self.loop.steps, console=console) as report, Signals() as signals:
+                Report(workdir, steps=self.loop.steps, console=console) as report:
             note_start(workdir)
-            report.message(self.describe(plan))
-            for split, kinds in self.data.found.items():
-                report.message(f'in the lines of {split} found: ' + ', '.join(
-                    f'{count:,} {kind}' + (' (left out)' if kind in build.left_out(config) else '')
-                    for kind, count in kinds.items()))
-            found = self._restored(latest)
-            over = found is not None and (found[0] >= self.loop.steps or self.is_over(found[0], found[1].best)
-                                          or found[0] in kept.averaged.steps())  # which is made at the end alone
-            if found is not None:
-                report.message(f'going on from step {found[0]}' if not over else f'all {found[0]} steps are done'
-                               if found[0] >= self.loop.steps else f'the run was over at step {found[0]}')
-            report.resume(0 if found is None else found[0])
-            best = self.example.best if found is None else found[1].best
-            if not over:
-                given = self._given(report) if found is None else None
-                self.compile(functools.partial(say_unless_stopped, report, signals))
-                now = found[1].state if found is not None else _beginning(
-                    self._start(np.uint32(build.seed(config)), np.float32(build.rate(config))), given)
-                del found, given  # the first update takes the state's memory
-                peak = device.peak(build.dtype(self.config))
-                report.message(peak.text)
-                with contextlib.closing(batches.stream(plan, int(now.step))) as stream:
-                    feed = Feed(stream, build.step_flops(self.config, self.model))
-                    reporting = Reporting(report, self.loop.report_every, feed, peak)
-                    measuring = Measuring(self, report, reporting, kept, best, enough)
-                    saving = Saving(latest, self.loop, reporting, measuring, signals)
-                    with contextlib.suppress(EnoughError):
-                        loop.train(now, feed, self._update, self.loop.steps, (reporting, measuring, saving))
-                best = measuring.best
-            params = kept.restore(int(best.step), self.example.state.params)
-            return Outcome(params, int(best.step), float(best.accuracy), float(best.loss), float(best.bleu))
+            yield Opened(config, self.plans.train.with_seed(build.seed(config)),
+                         Checkpoints(workdir / 'checkpoints', keep=2, identity=identity),
+                         Kept(workdir, self.loop.average, identity), report)
+
+    def resumed(self, run: Opened) -> tuple[Saved | None, bool]:
+        """What a run goes on from, None = the beginning, and whether it is over; forgets what was reported later."""
+        found = self._restored(run.latest)
+        if found is None:
+            run.report.resume(0)
+            return None, False
+        step, saved = found
+        over = (step >= self.loop.steps or self.is_over(step, saved.best)
+                or step in run.kept.averaged.steps())  # which is made at the end alone
+        run.report.message(f'going on from step {step}' if not over else f'all {step} steps are done'
+                           if step >= self.loop.steps else f'the run was over at step {step}')
+        run.report.resume(step)
+        return saved, over
+
+    def beginning(self, seed: int, rate: float, given: Callable[[Params], Params] | None) -> state.State:
+        """The state before the first step; `given` makes its parameters of random ones. Compile before."""
+        return _beginning(self._start(np.uint32(seed), np.float32(rate)), given)
+
+    def update(self, now: state.State, batch: Batch) -> tuple[state.State, Metrics]:
+        """A step, to which the state is given away. Compile before."""
+        return self._update(now, batch)
+
+    @contextlib.contextmanager
+    def hooked(self, run: Opened, step: int, best: Best, signals: 'Signals', clock: 'Clock',
+               enough: float | None = None) -> Iterator[tuple['Feed', 'Reporting', 'Measuring', 'Saving']]:
+        """The batches of a run from a step on, and what is done after each."""
+        peak = device.peak(build.dtype(self.config))
+        run.report.message(peak.text)
+        with contextlib.closing(batches.stream(run.plan, step)) as stream:
+            feed = Feed(stream, build.step_flops(self.config, self.model))
+            reporting = Reporting(run.report, self.loop.report_every, feed, peak, clock)
+            measuring = Measuring(self, run.report, reporting, run.kept, best, enough)
+            yield feed, reporting, measuring, Saving(run.latest, self.loop, reporting, measuring, signals)
+
+    def outcome(self, run: Opened, best: Best) -> Outcome:
+        """What a finished run leaves behind."""
+        params = run.kept.restore(int(best.step), self.example.state.params)
+        return Outcome(params, int(best.step), float(best.accuracy), float(best.loss), float(best.bleu))
 
     def is_over(self, step: int, best: Best) -> bool:
         """Whether so many measurements up to this step were no better that the run ends."""
@@ -245,10 +307,10 @@ class Trainer:
                 'source_vocabulary.json': self.data.source.to_json(),
                 'target_vocabulary.json': self.data.target.to_json()}
 
-    def describe(self, plan: batches.Plan) -> str:
-        """A few lines about what will be trained on what."""
+    def describe(self, plan: batches.Plan, programs: dict[str, int] | None = None) -> str:
+        """A few lines about what will be trained on what; `programs` are to be compiled, None = those of one seed."""
         total, without = build.parameters(self.model)
-        programs, (_, S, T) = self.program_count(), plan.shapes[-1]
+        programs, (_, S, T) = programs or self.program_count(), plan.shapes[-1]
         kept = build.kept_bytes(self.model, S, T)
         shapes, measured = (', '.join(f'{B} x ({S} + {T})' for B, S, T in chosen)
                             for chosen in (plan.shapes, self.plans.measured))
@@ -259,7 +321,10 @@ class Trainer:
                 f'{len(plan.dropped):,} pairs too long and dropped, {100 * plan.padding:.1f} % padding\n'
                 f'batches of rows x (source + target): {shapes}; to measure dev and test: {measured}\n'
                 f'{sum(programs.values())} programs to compile: '
-                + ', '.join(f'{count} to {name}' for name, count in programs.items()))
+                + ', '.join(f'{count} to {name}' for name, count in programs.items())
+                + ''.join(f'\nin the lines of {split} found: ' + ', '.join(
+                    f'{count:,} {kind}' + (' (left out)' if kind in build.left_out(self.config) else '')
+                    for kind, count in kinds.items()) for split, kinds in self.data.found.items()))
 
     def _restored(self, latest: Checkpoints) -> tuple[int, Saved] | None:
         """The newest good checkpoint, also one of a time when there was neither BLEU nor a plateau."""
@@ -273,7 +338,7 @@ class Trainer:
                 raise error from None
             return step, saved._replace(best=self.example.best._replace(**saved.best._asdict()))
 
-    def _given(self, report: Report) -> Callable[[Params], Params] | None:
+    def given(self, report: Report) -> Callable[[Params], Params] | None:
         """What makes the parameters before the first step of random ones, where the config says so.
 
         The files are read here, so what is wrong with them is said before anything compiles.
@@ -389,6 +454,18 @@ class Feed:
         return batch
 
 
+class Clock:
+    """The time that was spent on training. Runs that are trained at once share one: they wait for each other."""
+
+    def __init__(self):
+        """Goes from now on."""
+        self.left_out = 0.0
+
+    def now(self) -> float:
+        """Seconds since any moment."""
+        return time.perf_counter() - self.left_out
+
+
 class Reporting:
     """Sums what the steps say and reports it every so often, one step late, so that the device never waits.
 
@@ -398,12 +475,12 @@ class Reporting:
     at work on the one before).
     """
 
-    def __init__(self, report: Report, every: int, feed: Feed, peak: device.Peak):
+    def __init__(self, report: Report, every: int, feed: Feed, peak: device.Peak, clock: Clock | None = None):
         """Begins the first window now."""
-        self.report, self.every, self.feed, self.peak = report, every, feed, peak
+        self.report, self.every, self.feed, self.peak, self.clock = report, every, feed, peak, clock or Clock()
         self.window: list[Metrics] = []
         self.due: tuple[int, list[Metrics], Totals] | None = None
-        self.counted, self.waited, self.begin = feed.totals, feed.totals.waited, time.perf_counter()
+        self.counted, self.waited, self.begin = feed.totals, feed.totals.waited, self.clock.now()
 
     def close(self, step: int) -> None:
         """Ends the window with this step: what it holds is reported before anything later."""
@@ -414,7 +491,7 @@ class Reporting:
 
     def leave_out(self, seconds: float) -> None:
         """Takes time off the current window that was spent on something else than training."""
-        self.begin += seconds
+        self.clock.left_out += seconds
 
     def __call__(self, step: int, state: state.State, metrics: Metrics) -> None:
         """After each step."""
@@ -435,14 +512,14 @@ class Reporting:
             first = step - len(window) + 1
             raise DivergedError(f'the loss became {losses[~np.isfinite(losses)][0]} between steps {first} and {step}: '
                                 'lower training.learning_rate or training.clip. The checkpoints before it are good')
-        seconds, waited = time.perf_counter() - self.begin, self.feed.totals.waited - self.waited
+        seconds, waited = self.clock.now() - self.begin, self.feed.totals.waited - self.waited
         self.report.training(step, {
             'loss': float(np.sum(losses * tokens) / np.sum(tokens)),
             'gradient_norm': float(np.mean([metrics['gradient_norm'] for metrics in window])),
             'tokens': float(np.sum(tokens)), 'tokens_per_second': float(np.sum(tokens) / seconds),
             'flops_per_second': done.flops / seconds, **self.peak.share(done.flops / seconds),
             'padding': 1 - done.symbols / done.positions, 'waiting': waited / seconds, 'seconds': seconds})
-        self.begin, self.waited = time.perf_counter(), self.feed.totals.waited
+        self.begin, self.waited = self.clock.now(), self.feed.totals.waited
 
 
 class Measuring:
@@ -455,10 +532,15 @@ class Measuring:
         self.trainer, self.report, self.reporting, self.kept, self.best = trainer, report, reporting, kept, best
         self.over = False  # the run ends with the step that was measured last
 
+    def due(self, step: int) -> bool:
+        """Whether there is anything to do after this step."""
+        numbers = self.trainer.loop
+        return step % numbers.evaluate_every == 0 or step == numbers.steps
+
     def __call__(self, step: int, now: state.State, metrics: Metrics) -> state.State | None:
         """After each step; on a plateau it gives back the state with a lower learning rate."""
         numbers = self.trainer.loop
-        if step % numbers.evaluate_every and step != numbers.steps:
+        if not self.due(step):
             return None
         jax.block_until_ready(now.params)  # the last update still belongs to training
         begin = time.perf_counter()
@@ -535,10 +617,14 @@ class Saving:
         self.checkpoints, self.numbers, self.signals = checkpoints, numbers, signals
         self.reporting, self.measuring = reporting, measuring
 
+    def due(self, step: int) -> bool:
+        """Whether there is anything to write after this step."""
+        return bool(step % self.numbers.checkpoint_every == 0 or self.measuring.over or self.signals.received)
+
     def __call__(self, step: int, state: state.State, metrics: Metrics) -> None:
         """After each step."""
         over = self.measuring.over
-        if step % self.numbers.checkpoint_every == 0 or over or self.signals.received:
+        if self.due(step):
             self.reporting.close(step)
             self.reporting.flush()
             begin = time.perf_counter()

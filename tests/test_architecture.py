@@ -21,6 +21,7 @@ MAY_IMPORT = {
     'research.text': {'research.locked', 'research.sealed'},
     'research.evaluation': set(),
     'research.analysis': set(),
+    'research.analysis.diagnostics': {'research.analysis', 'research.models.contract', 'research.models.probes'},
     'research.layers': set(),
     'research.attention': set(),
     'research.cells': {'research.layers'},
@@ -49,8 +50,12 @@ NO_FLAX = ('research.attention.masks', 'research.attention.normalise', 'research
            'research.layers.dropout')
 NO_JAX = ('research.text', 'research.evaluation', 'research.shapes', 'research.errors', 'research.locked',
           'research.sealed', 'research.study.arms', 'research.study.records', 'research.study.statistics',
-          'research.study.card', 'research.study.page', 'research.analysis.pictures', 'research.command_line',
-          'research.memory', 'configs')
+          'research.study.steps', 'research.study.floors', 'research.study.variance', 'research.study.card',
+          'research.study.page', 'research.study.pool', 'research.study.worker', 'research.study.tables',
+          'research.study.tuning', 'research.study.budget', 'research.study.comparison', 'research.study.definition',
+          'research.study.expected', 'research.analysis.pictures', 'research.analysis.weights',
+          'research.analysis.gradients', 'research.analysis.readout', 'research.command_line', 'research.memory',
+          'configs')
 READS_CONFIG = ('research.build',)
 
 

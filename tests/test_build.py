@@ -65,6 +65,7 @@ BAD = [  # words, changes, what the message must name
     ('additive', {'training.patience': -1}, ['training.patience', '-1', 'at least 0']),
     ('additive', {'start_from': 'runs/other'}, ['start_from', 'runs/other', "data.task is 'copy'"]),
     ('additive', {'batches.packing': True}, ['batches.packing', 'recurrent encoder', 'recurrent decoder', 'False']),
+    ('additive', {'batches.shape_seed': -1}, ['batches.shape_seed', '-1', 'at least 0']),
     ('transformer_to_recurrent', {'batches.packing': True}, ['batches.packing', 'recurrent decoder']),
     ('recurrent_to_transformer', {'batches.packing': True}, ['batches.packing', 'recurrent encoder']),
     ('transformer+fixed_context', {'batches.packing': True}, ['batches.packing', 'fixed_context', 'reads positions']),

@@ -42,7 +42,7 @@ def shell_commands():
 def quick(line):
     """The command with this interpreter and a small budget."""
     line = line.replace('python -m', f'{shlex.quote(sys.executable)} -m')
-    if 'research.train' in line:
+    if 'research.train' in line or 'experiments.sweep' in line:
         more = [value for value in QUICK['research.train']
                 if not ('steps=' in value and 'training.steps' in line)]
         line = re.sub(r'--config\.training\.steps=\d+', '--config.training.steps=4', line)

@@ -11,6 +11,7 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 from configs import language_model
 from research import build, evaluate, translate
 from research.study import arms
+from research.text.alignments import Aligned
 from research.text.corpus import Pair, read_pairs
 from research.text.vocabulary import Vocabulary
 from research.translator import Translator
@@ -31,6 +32,30 @@ def test_alignment_scores_compare_each_pair_with_its_own_gold(shift, expected):
     assert scores['shift'] == best
     assert scores['error_rate'] == pytest.approx(rate, abs=1e-9)
     assert scores['error_rate_shifted'] == pytest.approx(shifted, abs=0.1)
+
+
+def test_the_error_of_words_is_that_of_their_symbols_joined_by_hand():
+    """A reader of its own place, of letters: whatever is cut, copied words have the links of a diagonal."""
+    letters = Vocabulary.build([LETTERS + ' '], 'characters')
+    aligned = [Aligned(Pair('abc de', 'abc de'), frozenset({(0, 0), (1, 1)}), frozenset({(0, 0), (1, 1)})),
+               Aligned(Pair('ab c', 'abcd'), frozenset({(1, 0)}), frozenset({(1, 0), (0, 0)}))]
+    assert evaluate.word_alignment_error(Copier(len(letters)), {}, letters, letters, aligned[:1]) == 0
+    # Of 'ab c' all letters and the space are read for the only word: links (0, 0) and (1, 0), one of them sure.
+    assert evaluate.word_alignment_error(Copier(len(letters)), {}, letters, letters, aligned[1:]) == pytest.approx(
+        1 - (1 + 2) / (2 + 1))
+    # The neighbour is read: the space of its own word, the first letter of the next, and at last the end.
+    assert evaluate.word_alignment_error(Copier(len(letters), 1), {}, letters, letters, aligned[:1]) == pytest.approx(
+        1 - (2 + 2) / (4 + 2))
+
+
+def test_the_error_of_words_is_none_where_there_are_no_weights():
+    class Silent(Copier):
+        """Keeps its weights to itself."""
+
+        def decode(self, memory, inputs, places, rng=None):
+            return super().decode(memory, inputs, places, rng)._replace(weights=None)
+    aligned = [Aligned(Pair('a', 'a'), frozenset({(0, 0)}), frozenset({(0, 0)}))]
+    assert evaluate.word_alignment_error(Silent(len(ALPHABET)), {}, ALPHABET, ALPHABET, aligned) is None
 
 
 def test_accuracy_by_length_counts_every_pair_once():

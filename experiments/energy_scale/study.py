@@ -6,7 +6,7 @@ A task is a width of all parts, and with it of keys and queries: the product of 
 import functools
 
 from configs import profiles, studies
-from research.study import card
+from research.study import comparison
 from research.study.definition import Arm, Expectation, Planned, Profile, Study, Task
 
 READER = ('decoder.reader',)
@@ -15,7 +15,7 @@ WIDTHS = (16, 64, 512)
 
 def _steps(runs):
     """Mean steps to the threshold, the budget where it was not reached, and how many reached it."""
-    found = [card.steps_to_threshold(run, THRESHOLD) for run in runs]
+    found = [comparison.first_step(run, THRESHOLD) for run in runs]
     return sum(run['steps'] if steps is None else steps for run, steps in zip(runs, found, strict=True)) / len(runs), \
         sum(steps is not None for steps in found)
 

@@ -7,7 +7,7 @@ import pathlib
 
 from matplotlib.figure import Figure
 
-from experiments.forgetting.study import ARMS, STUDY
+from experiments.forgetting.study import ARMS
 from research.analysis.pictures import COLOURS, line_by_length
 from research.study import records
 
@@ -18,9 +18,9 @@ TITLES = {'pronunciation': 'Pronouncing English words (CMUdict)', 'copy': 'Copyi
 def draw(results: pathlib.Path, path: pathlib.Path) -> None:
     """One panel a task: the line is the mean over seeds, the band goes from the lowest to the highest seed."""
     figure = Figure(figsize=(11, 4.4), layout='constrained')
-    panels = figure.subplots(1, len(STUDY.configs), sharey=True)
+    panels = figure.subplots(1, len(TITLES), sharey=True)
     found = records.read(results)
-    for panel, task in zip(panels, STUDY.configs, strict=True):
+    for panel, task in zip(panels, TITLES, strict=True):
         for arm in ARMS:
             runs = [run for run in found if (run['task'], run['arm'], run['status']) == (task, arm.name, 'finished')]
             if runs:

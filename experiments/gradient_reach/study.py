@@ -41,7 +41,7 @@ ALL = tuple(('copy', arm) for arm in ('plain', 'lstm', 'attention'))
 STUDY = Study(
     name='gradient_reach',
     question='How fast does a gradient fade with the distance that it goes back?',
-    tasks=(Task('copy', 'the source again, 1 to 20 symbols', studies.states),),
+    tasks=(Task('copy', 'the source again, 1 to 20 symbols', studies.states, probe=slopes),),
     arms=(
         Arm('plain', 'plain cells, nothing is read', 'none+cell=plain', CELLS),
         Arm('gru', 'GRUs, nothing is read', 'none+cell=gru_reset_after', CELLS),
@@ -57,7 +57,6 @@ STUDY = Study(
     },
     planned=(Planned('copy', 'plain', 'lstm'), Planned('copy', 'attention', 'lstm')),
     score=Score('slope', 'gradient, ln a position', '', True, -1.0, 'right'),
-    probe=slopes,
     expectations=(
         Expectation('before training plain is steeper than lstm and lstm than attention, and all differ', ALL,
                     _steeper('slope_before')),

@@ -43,7 +43,7 @@ def _shown(losses):
 STUDY = Study(
     name='key_value_heads',
     question='How much of multi-head attention do fewer keys and values keep?',
-    tasks=(Task('reverse', 'the source backwards, 1 to 20 symbols', studies.heads),),
+    tasks=(Task('reverse', 'the source backwards, 1 to 20 symbols', studies.heads, probe=bytes_a_position),),
     arms=(
         Arm('none', 'starts from a mean of the annotations and reads nothing', 'none', ('decoder.reader',),
             control=True),
@@ -65,7 +65,6 @@ STUDY = Study(
              Planned('reverse', 'grouped_query', 'multi_head')),
     score=Score('loss', 'loss', 'nats a symbol', False, 3.5, 'loss'),  # ln 33 = 3.5: of guessing
     budget=parameters('encoder.hidden', 'decoder.hidden'),
-    probe=bytes_a_position,
     expectations=(
         Expectation('decoding keeps exactly K / N of the bytes of multi-head attention for a position', tuple(
             ('reverse', arm) for arm in KEPT), _exact),

@@ -4,7 +4,8 @@ from configs import profiles, studies
 from research.study import expected
 from research.study.definition import Arm, Expectation, NotMeasuredError, Planned, Profile, Study, Task
 
-KEYS = ('encoder.position', 'encoder.mixer.position', 'decoder.position', 'decoder.mixer.position')
+ADDED = ('encoder.position', 'decoder.position')  # to embeddings
+KEYS = (*ADDED, 'encoder.mixer.position', 'decoder.mixer.position')
 RELATIVE = ('rotary', 'alibi', 't5_bias', 'shaw')
 SCHEMES = ('sinusoidal', 'learned', *RELATIVE)
 FLOOR = sum(1 / n for n in range(1, 9)) / 8  # of 8 symbols whose order is unknown, given those before: 0.340
@@ -56,9 +57,9 @@ STUDY = Study(
     tasks=(Task('order', 'copies of 8 different symbols', studies.order, floor=FLOOR),
            Task('extrapolation', 'copies of 1 to 16 symbols, tested to 24', studies.extrapolation, floor=0.0)),
     arms=(
-        Arm('none', 'nothing is added and nothing compared', 'position=none', KEYS, control=True),
+        Arm('none', 'nothing is added and nothing compared', 'position=none', ADDED, control=True),
         Arm('sinusoidal', 'waves are added to embeddings', '', ()),
-        Arm('learned', 'a learned vector is added to each embedding', 'position=learned', KEYS, tasks=('order',)),
+        Arm('learned', 'a learned vector is added to each embedding', 'position=learned', ADDED, tasks=('order',)),
         Arm('rotary', 'queries and keys are turned by their place', 'position=rotary', KEYS),
         Arm('alibi', 'energies fall with the distance', 'position=alibi', KEYS),
         Arm('t5_bias', 'a learned number for each distance', 'position=t5_bias', KEYS),

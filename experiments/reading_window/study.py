@@ -45,7 +45,8 @@ def _reads_inside_alone(runs):
 STUDY = Study(
     name='reading_window',
     question='Does a reader with a window read inside of it, and only there?',
-    tasks=tuple(Task(task, summary, functools.partial(studies.windows, task), floor=1 / SYMBOLS)
+    tasks=tuple(Task(task, summary, functools.partial(studies.windows, task), floor=1 / SYMBOLS,
+                     probe=by_side)
                 for task, summary in (('copy', '12 symbols again'), ('reverse', '12 symbols backwards'))),
     arms=(
         Arm('none', 'starts from the end symbol and reads nothing', 'none', READER, control=True),
@@ -63,7 +64,6 @@ STUDY = Study(
     },
     planned=(Planned('reverse', 'local_monotonic', 'additive'),),
     score=TOKEN_ACCURACY,
-    probe=by_side,
     expectations=(
         Expectation('copy: at least 95 % of the sequences are right', (('copy', 'local_monotonic'),), _copies),
         Expectation('reverse: at least 90 % of the symbols inside of the window are right, and those that are not yet '

@@ -10,7 +10,7 @@ import numpy as np
 
 from configs import profiles, studies
 from research.evaluation import forced
-from research.study import card, expected, testing
+from research.study import comparison, expected, testing
 from research.study.definition import (
     Arm,
     Expectation,
@@ -21,8 +21,8 @@ from research.study.definition import (
     Study,
     Task,
 )
+from research.study.floors import at_floor
 from research.study.records import Score
-from research.study.statistics import at_floor
 from research.text import labelled
 
 WIDTHS, PAIRS, RUNS = (32, 64), (4, 8, 16), 10
@@ -37,24 +37,29 @@ def _cell(width, pairs):
     return f'{width} wide, {pairs} pairs'
 
 
+EIGHT = tuple(_cell(width, 8) for width in WIDTHS)
 CELLS = tuple(_cell(width, pairs) for width in WIDTHS for pairs in PAIRS)
 
 
 def reached(trainer, params, pairs):
-    """Whether the labels of test are right as often as the threshold asks; overwritten keys and the others apart."""
+    """Whether the labels of test are right as often as the threshold asks."""
+    return {'reached': float(forced.scores(testing.forced(trainer, params, pairs))['accuracy'] >= THRESHOLD)}
+
+
+def untouched_and_overwritten(trainer, params, pairs):
+    """The same, and the shares of right labels of keys that have got a new value and of the others."""
     found = testing.forced(trainer, params, pairs)
     again = np.zeros_like(found.asked)
     for row, pair in enumerate(pairs):
-        again[row, found.asked[row]] = labelled.overwritten(pair)
-    parts = {'overwritten': forced.scores(found, again), 'untouched': forced.scores(found, ~again)} if again.any(
-        ) else {}
-    return {'reached': float(forced.scores(found)['accuracy'] >= THRESHOLD),
-            **{name: part['accuracy'] for name, part in parts.items()}}
+        overwritten = labelled.overwritten(pair)
+        again[row, :len(overwritten)] = overwritten
+    return {**reached(trainer, params, pairs), 'overwritten': forced.scores(found, again)['accuracy'],
+            'untouched': forced.scores(found, ~again)['accuracy']}
 
 
 def _most_pairs(runs, width, arm):
     """The most pairs at which at least half of the runs got there, 0 if none did."""
-    counts = {pairs: sum(card.steps_to_threshold(run, THRESHOLD) is not None for run in runs[_cell(width, pairs), arm])
+    counts = {pairs: sum(comparison.first_step(run, THRESHOLD) is not None for run in runs[_cell(width, pairs), arm])
               for pairs in PAIRS}
     return max((pairs for pairs, count in counts.items()
                 if 2 * count >= len(runs[_cell(width, pairs), arm])), default=0)
@@ -99,10 +104,10 @@ STUDY = Study(
     name='recall',
     question='How many pairs of key and value does a mixer remember, and does it forget what was overwritten?',
     tasks=(*(Task(_cell(width, pairs), f'{pairs} pairs of 128 symbols in 64 positions',
-                  functools.partial(studies.recalling, width, pairs), floor=0.0)
+                  functools.partial(studies.recalling, width, pairs), floor=0.0, probe=reached)
              for width in WIDTHS for pairs in PAIRS),
            Task(OVERWRITTEN, '8 pairs, half of which get another value', functools.partial(studies.overwritten, 8),
-                floor=0.0)),
+                floor=0.0, probe=untouched_and_overwritten)),
     arms=(
         Arm('one_layer', 'softmax, one layer: it cannot look for a key and then beside it', '',
             ('decoder.layers',), control=True, changes=(('decoder.layers', 1),), tasks=(_cell(64, 8),)),
@@ -110,10 +115,13 @@ STUDY = Study(
             tasks=(_cell(64, 8),)),
         Arm('softmax', 'multi-head attention: keeps every position', '', ()),
         Arm('linear', 'a sum of products of keys and values', 'mixer=linear', MIXER, changes=CHUNKED),
-        Arm('retention', 'the same sum, fading with the distance', 'mixer=retention', MIXER, changes=CHUNKED),
-        Arm('gated_linear', 'the same sum, fading as the input says', 'mixer=gated_linear', MIXER, changes=CHUNKED),
-        Arm('taylor', 'the same sum of second-order features', 'mixer=taylor', MIXER, changes=CHUNKED),
-        Arm('delta', 'writes what a key does not yet give', 'mixer=delta', MIXER, changes=CHUNKED),
+        Arm('retention', 'the same sum, fading with the distance', 'mixer=retention', MIXER, changes=CHUNKED,
+            tasks=EIGHT),
+        Arm('gated_linear', 'the same sum, fading as the input says', 'mixer=gated_linear', MIXER, changes=CHUNKED,
+            tasks=EIGHT),
+        Arm('taylor', 'the same sum of second-order features', 'mixer=taylor', MIXER, changes=CHUNKED, tasks=EIGHT),
+        Arm('delta', 'writes what a key does not yet give', 'mixer=delta', MIXER, changes=CHUNKED,
+            tasks=(*EIGHT, OVERWRITTEN)),
         Arm('gated_delta', 'the same, fading as the input says', 'mixer=gated_delta', MIXER, changes=CHUNKED,
             tasks=(OVERWRITTEN,)),
     ),
@@ -126,12 +134,11 @@ STUDY = Study(
         'full': Profile(RUNS, profiles.budget(20_000, 40), rates=profiles.RATES['full'], tuning_seeds=(0, 1),
                         ends_at_threshold=True),
     },
-    planned=(*(Planned(cell, arm, 'softmax') for arm in FIXED for cell in (_cell(32, 8), _cell(64, 8))),
+    planned=(*(Planned(cell, arm, 'softmax') for arm in FIXED for cell in EIGHT),
              Planned(OVERWRITTEN, 'delta', 'linear'), Planned(OVERWRITTEN, 'gated_delta', 'linear')),
     score=Score('reached', 'runs that reached 90 %', '%', True, 0.0, 'tokens_right'),
     phase=True,
     threshold=THRESHOLD,
-    probe=reached,
     expectations=(
         Expectation('the most pairs at which at least 5 of 10 runs reach 90 %: softmax at least twice those of linear, '
                     'at each width', tuple((cell, arm) for cell in CELLS for arm in ('softmax', 'linear')),

@@ -46,7 +46,8 @@ STUDY = Study(
     name='window_reach',
     question='How far do layers of a window see?',
     tasks=tuple(Task(str(distance), f'the symbol {distance} positions before',
-                     functools.partial(studies.reaching, distance), floor=1 / SYMBOLS) for distance in DISTANCES),
+                     functools.partial(studies.reaching, distance), floor=1 / SYMBOLS, probe=before_training)
+                for distance in DISTANCES),
     arms=(
         Arm('everything', 'multi-head attention to all positions before', 'mixer=multi_head_dot', ('decoder.mixer',),
             control=True),
@@ -61,7 +62,6 @@ STUDY = Study(
     },
     planned=tuple(Planned(str(distance), 'everything', 'sliding_window') for distance in DISTANCES[2:]),
     score=TOKEN_ACCURACY,
-    probe=before_training,
     expectations=(
         Expectation(f'before training the gradient is exactly 0 beyond L (C - 1) = {EDGE} positions, and is not there',
                     tuple((str(distance), 'sliding_window') for distance in DISTANCES), _edge_is_exact),

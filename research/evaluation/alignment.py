@@ -36,6 +36,22 @@ def links(weights: np.ndarray) -> set[tuple[int, int]]:
     return {(int(s), t) for t, s in enumerate(weights.argmax(axis=1)) if weights[t].any()}
 
 
+def word_links(found: Links, source: Sequence[int], target: Sequence[int]) -> set[tuple[int, int]]:
+    """Links of words from links of their pieces: two words are linked where any piece of one reads any of the other.
+
+    {(source[s], target[t]) for (s, t) in found}
+
+    Args:
+      found: links of symbols.
+      source: the word of each source symbol, the end symbol's one that is not there: what reads it is an error still.
+      target: the word of each target symbol.
+
+    Source: Jalili Sabet et al. 2020, arXiv:2004.08728 (two words are aligned if any of their subwords are). Differs:
+    none.
+    """
+    return {(int(source[s]), int(target[t])) for s, t in found}
+
+
 def error_rate(found: Sequence[Links], sure: Sequence[Links], possible: Sequence[Links] | None = None) -> float:
     """Alignment error rate: the share of links that are wrong or missing, over the whole corpus.
 

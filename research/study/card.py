@@ -19,7 +19,7 @@ from research.study.comparison import Compared
 from research.study.half_length import half_length
 from research.study.records import ArmInfo, Score, StudyInfo, TaskInfo
 from research.study.statistics import FEWEST_FOR_INTERVAL, LEVEL, Difference, mean, summary
-from research.study.steps import Reached, reached, steps_to_threshold
+from research.study.steps import Reached, reached
 from research.study.tables import Sheet, markdown, plain
 from research.training import workdir
 
@@ -374,11 +374,8 @@ def learned(study: StudyInfo, standing: Standing) -> Reached | None:
     """
     if study.threshold is None or not standing.finished:
         return None
-    budget, found = max(run['steps'] for run in standing.finished), []
-    for run in standing.finished:
-        curve = [(row['step'], row['dev_accuracy']) for row in run['curve'] if row['dev_accuracy'] is not None]
-        found.append(steps_to_threshold(*zip(*curve, strict=True), study.threshold, budget) if curve else None)
-    return reached([*found, *[None] * len(standing.failed)], budget)
+    found = [comparison.first_step(run, study.threshold) for run in standing.finished]
+    return reached([*found, *[None] * len(standing.failed)], max(run['steps'] for run in standing.finished))
 
 
 ALIGNMENT = ('alignment error, %', 'best shift of each run', 'error after it, %')

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from research.study import records as record_file
+from research.study import steps
 from research.study.records import Planned, Score, StudyInfo
 from research.study.statistics import Difference, Verdict, paired_difference, verdicts
 
@@ -35,6 +36,12 @@ class Compared(NamedTuple):
 def value(score: Score, run: dict) -> float:
     """The score of a run; a failed run counts as the study says."""
     return run['scores'][score.name] if run['status'] == 'finished' else score.failed
+
+
+def first_step(run: dict, threshold: float) -> float | None:
+    """When accuracy on dev first reached a threshold, twice in a row; None where it did not within the run's steps."""
+    points = [(row['step'], row['dev_accuracy']) for row in run['curve'] if row['dev_accuracy'] is not None]
+    return steps.steps_to_threshold(*zip(*points, strict=True), threshold, run['steps']) if points else None
 
 
 def compare(study: StudyInfo, records: Sequence[dict]) -> list[Compared]:

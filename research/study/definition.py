@@ -41,6 +41,7 @@ class Task(NamedTuple):
     get_config: Callable[[str | None], Any]     # of a config file
     changes: Mapping[str, Any] = {}             # values at dotted keys, the same for every arm
     floor: float | None = None                  # the score of guessing, where it is known
+    probe: Callable[[Any, Any, list], dict[str, float]] | None = None  # (trainer, params, test pairs) -> more scores
 
 
 class Profile(NamedTuple):
@@ -59,6 +60,7 @@ class Profile(NamedTuple):
     tuning_seeds: tuple[int, ...] = (0,)
     other_seeds: int | None = None    # of the arms that are not main; None = as many
     tasks: tuple[str, ...] = ()       # which are run; () = all
+    ends_at_threshold: bool = False   # a run ends when two measurements in a row reach the threshold of the study
     hours: float | None = None        # on the machine that it is made for
 
 
@@ -118,12 +120,15 @@ class Study(NamedTuple):
     threshold: float | None = None       # of the accuracy on dev, for steps to threshold
     budget: Budget | None = None
     first_seed: int = 10                 # of the runs: never one that was used to tune
-    probe: Callable[[Any, Any, list], dict[str, float]] | None = None  # (trainer, params, test pairs) -> more scores
     notes: tuple[str, ...] = ()
 
     def arm(self, name: str) -> Arm:
         """One of the arms."""
         return next(arm for arm in self.arms if arm.name == name)
+
+    def task(self, name: str) -> Task:
+        """One of the tasks."""
+        return next(task for task in self.tasks if task.name == name)
 
     def takes_part(self, task: str) -> tuple[Arm, ...]:
         """The arms on a task, in their order."""

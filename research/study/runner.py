@@ -40,6 +40,7 @@ from research.study.definition import (
     Task,
 )
 from research.training import workdir as workdirs
+from research.training.report import duration
 
 SAME = ('data', 'batches', 'decoding', 'evaluation')  # sections of a config that no arm may change
 RESULTS, TUNING, PLAN = 'results.jsonl', 'tuning.jsonl', 'plan.json'
@@ -182,6 +183,43 @@ def run(study: Study, profile_name: str, names: Sequence[str], folders: Folders,
                          lambda unit: run_unit(study, profile_name, unit, folders, plan['way'], console), command,
                          console)
         return finish(study, profile_name, folders, console, failures)
+
+
+def rehearse(study: Study, profile_name: str, names: Sequence[str], folders: Folders,
+             console: rich.console.Console) -> None:
+    """Says what `run` would do: each unit, what it changes, the runs that are missing, and about how long they take.
+
+    The time is an estimate: a step of the base is measured on each task, the others are taken to cost as their FLOPs.
+    """
+    profile = study.profiles[profile_name]
+    path, total = folders.results / PLAN, 0.0
+    sizes = json.loads(path.read_text(encoding='utf-8'))['sizes'] if path.exists() else solved(
+        study, profile, lambda text: None)
+    found = settled(study, profile, sizes)
+    for task in _tasks(study, profile):
+        data = build.data(found.configs[Unit(task.name, study.base)])
+        trainers = {unit: train.Trainer(config, data) for unit, config in found.configs.items()
+                    if unit.task == task.name and (unit.arm in names or unit.arm == study.base)}
+        base = trainers[Unit(task.name, study.base)]
+        rate = ways.seconds_per_step(base) / _step_flops(base)
+        for unit, trainer in trainers.items():
+            if unit.arm not in names:
+                continue
+            due = len(missing(study, profile_name, unit, folders, found))
+            tuning_runs = len(profile.rates) * len(profile.tuning_seeds) if study.is_main(profile, *unit) else 0
+            seconds = (due + tuning_runs * (due > 0)) * trainer.loop.steps * rate * _step_flops(trainer)
+            total += seconds
+            console.print(f'{unit}: {due} runs{f" and {tuning_runs} to tune" if tuning_runs and due else ""}, '
+                          f'{build.parameters(trainer.model)[0]:,} parameters, about {duration(seconds)} '
+                          f'({", ".join(card.changes(found.changes[unit]))})', markup=False, highlight=False,
+                          soft_wrap=True)
+    console.print(f'nothing was run; one after the other this takes about {duration(total)} (an estimate: steps of the '
+                  'base were measured, the others by their FLOPs)', highlight=False, soft_wrap=True)
+
+
+def _step_flops(trainer: train.Trainer) -> float:
+    """Of a step on the largest batch."""
+    return build.step_flops(trainer.config, trainer.model)(trainer.plans.train.shapes[-1])
 
 
 def _work(study, profile, units, way, workers, folders, done, run_here, command, console) -> list[str]:
@@ -351,7 +389,8 @@ class _UnitRunner:
             else:
                 before = self.trainer.programs_compiled()
                 tested = testing.record(self.trainer, self._workdir('runs', f'{seed}'), outcome,
-                                        self.profile.test_sample, self.study.probe)
+                                        self.profile.test_sample,
+                                        self.study.task(self.unit.task).probe)
                 tested['seconds']['compile'] += round(self.trainer.compile_seconds - compiled, 2)
                 compiled = self.trainer.compile_seconds
                 record |= {'status': 'finished', 'error': None,

@@ -1,18 +1,21 @@
 """What a trained run is recorded with: its scores on the test set, by length, what it costs, how it reads, examples."""
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from research import build, evaluate, train
 from research.analysis import diagnostics
 from research.evaluation import accuracy, lengths
-from research.evaluation.forced import row_scores
+from research.evaluation.forced import Positions, positions, scores
 from research.text.corpus import Pair
 from research.training.report import read_jsonl
+from research.training.step import position_step
 from research.translator import Translator
 
 ALIGNED_PAIRS = 500   # test pairs of training length whose links are compared with the known alignment
@@ -46,8 +49,7 @@ def record(trainer: train.Trainer, workdir: Any, outcome: train.Outcome, test_sa
         'state_bytes': build.kept_bytes(trainer.model, *longest), 'padding': float(trainer.plans.train.padding),
         'steps': trainer.loop.steps, 'best_step': outcome.best_step, **tested,
         'scores': tested['scores'] | more, 'curve': curve(lines),
-        'diagnostics': diagnostics.diagnose(trainer.model, outcome.params, trainer.data.source, trainer.data.target,
-                                            spread(pairs, READ_PAIRS)),
+        'diagnostics': diagnostics.diagnose(trainer.model, outcome.params, _sample(trainer, spread(pairs, READ_PAIRS))),
         'seconds': tested['seconds'] | {
             'train': round(sum(line['seconds'] for line in steps), 2),
             'step': float(f'{_warm(steps):.4g}')}}
@@ -80,6 +82,34 @@ def curve(lines: Sequence[dict]) -> list[dict[str, Any]]:
     return [points[step] for step in sorted(points)]
 
 
+def forced(trainer: train.Trainer, params: Any, pairs: Sequence[Pair]) -> Positions:
+    """What is said at each target position of pairs, given the right inputs."""
+    step = jax.jit(position_step(trainer.model, chunk=build.chunk(trainer.config)))
+    return positions(step, params, build.measuring_plan(trainer.data, pairs, trainer.plans))
+
+
+def bytes_a_position(trainer: train.Trainer) -> int:
+    """What one symbol more that is written adds to the state of decoding."""
+    fewer, more = (build.kept_bytes(trainer.model, 8, count) for count in (8, 9))
+    return more - fewer
+
+
+def gradient_slope(trainer: train.Trainer, params: Any, pairs: Sequence[Pair]) -> float:
+    """How much the logarithm of the gradient changes for each position that it goes back."""
+    return diagnostics.gradient_reach(trainer.model, params, _sample(trainer, pairs))['slope']
+
+
+def input_gradients(trainer: train.Trainer, params: Any, pairs: Sequence[Pair]) -> np.ndarray:
+    """How much each target's loss depends on each input: [B, T, T]."""
+    batch = _sample(trainer, pairs)[0]
+    return np.asarray(jax.jit(functools.partial(diagnostics.gradient_norms, trainer.model, side='inputs'))(
+        params, batch))
+
+
+def _sample(trainer, pairs):
+    return build.sample_plan(trainer.data, pairs)
+
+
 def bits(right: np.ndarray) -> str:
     """Which pairs are right, as the bits of a number in hexadecimal, the first one highest."""
     return np.packbits(right).tobytes().hex()
@@ -110,17 +140,15 @@ def _written(trainer, params, pairs):
     begin = time.perf_counter()
     result = evaluate.evaluate(translator, params, pairs, build.length_edges(trainer.config), trainer.tokenizer)
     testing = time.perf_counter() - begin
-    forced = row_scores(trainer.model, params, build.measuring_plan(trainer.data, pairs, trainer.plans),
-                        build.chunk(trainer.config))
-    found = result.translations
+    given, found = forced(trainer, params, pairs), result.translations
     sizes = [len(pair.source.split()) if trainer.tokenizer else len(one.source) - 1
              for pair, one in zip(pairs, found, strict=True)]
     longest = max((len(pair.alignment) for pair in trainer.data.corpus.train), default=0)
     aligned = [pair for pair in pairs if pair.alignment and len(pair.alignment) <= longest][:ALIGNED_PAIRS]
     weighted = trainer.model.reads == 'source'
     return {
-        'scores': {**result.scores, **_totals(forced), **({'bleu': result.metrics[0].value} if result.metrics else {})},
-        'by_length': _by_length(sizes, build.length_edges(trainer.config), result.right, forced, result.by_length),
+        'scores': {**result.scores, **_totals(given), **({'bleu': result.metrics[0].value} if result.metrics else {})},
+        'by_length': _by_length(sizes, build.length_edges(trainer.config), result.right, given, result.by_length),
         'right': bits(result.right), 'outputs': [one.text for one in found] if result.metrics else None,
         'metrics': [score._asdict() for score in result.metrics],
         'alignment': evaluate.alignment_scores(trainer.model, params, trainer.data.source, trainer.data.target,
@@ -132,25 +160,24 @@ def _written(trainer, params, pairs):
 def _asked(trainer, params, pairs):
     """Of a model without a source: whether what is asked for has the highest score, given what comes before."""
     begin = time.perf_counter()
-    forced = row_scores(trainer.model, params, build.measuring_plan(trainer.data, pairs, trainer.plans),
-                        build.chunk(trainer.config))
+    given = forced(trainer, params, pairs)
     testing = time.perf_counter() - begin
-    right = forced.right == forced.tokens
+    right = given.right.sum(axis=1) == given.asked.sum(axis=1)
     sizes = [len(ids[1]) for ids in build.encoded(trainer.data, pairs)]
-    totals = _totals(forced)
+    totals = _totals(given)
     return {
         'scores': {'accuracy': float(np.mean(right)), 'token_error_rate': 1.0 - totals['token_accuracy'], **totals},
-        'by_length': _by_length(sizes, build.length_edges(trainer.config), right, forced, None),
+        'by_length': _by_length(sizes, build.length_edges(trainer.config), right, given, None),
         'right': bits(right), 'alignment': None, 'examples': [],
         'seconds': {'compile': 0.0, 'evaluate': round(testing, 2)}}
 
 
-def _totals(forced):
-    tokens = int(forced.tokens.sum())
-    return {'token_accuracy': float(forced.right.sum() / tokens), 'loss': float(forced.loss.sum() / tokens)}
+def _totals(given):
+    found = scores(given)
+    return {'token_accuracy': found['accuracy'], 'loss': found['loss']}
 
 
-def _by_length(sizes, edges, right, forced, scored):
+def _by_length(sizes, edges, right, given, scored):
     """What `records` calls by_length; `scored` may hold BLEU of the same buckets."""
     ends = (*edges, max(edges[-1], *sizes) + 1)
 
@@ -158,8 +185,8 @@ def _by_length(sizes, edges, right, forced, scored):
         return [row['sum'] for row in lengths.by_length(sizes, values, ends)]
     rows = [{'low': row['low'], 'high': row['high'], 'count': row['count'], 'right': round(row['sum'])}
             for row in lengths.by_length(sizes, right, ends)]
-    for n, (tokens, tokens_right, loss) in enumerate(zip(*map(sums, (forced.tokens, forced.right, forced.loss)),
-                                                         strict=True)):
+    of_pairs = (part.sum(axis=1) for part in given)
+    for n, (tokens, tokens_right, loss) in enumerate(zip(*map(sums, of_pairs), strict=True)):
         rows[n] |= {'tokens': round(tokens), 'tokens_right': round(tokens_right), 'loss': loss}
         if scored and scored[n].get('bleu') is not None:
             rows[n]['bleu'] = scored[n]['bleu']

@@ -251,12 +251,14 @@ class Plan(abc.ABC):
         variants, as if the longest of each side were shown.
       dropped: Members: the original numbers of the pairs that fit nowhere, found when they are asked for.
       seed: of the order; None = one epoch and no more.
+      shape_seed: of the order in which the shapes come; None = as the seed.
     """
 
     shapes: tuple[tuple[int, int, int], ...]
     padding: float
     dropped: Members
     seed: int | None
+    shape_seed: int | None
     _store: Store
     _length: int
     _labelled: bool
@@ -266,6 +268,11 @@ class Plan(abc.ABC):
         plan = copy.copy(self)
         plan.seed = seed
         return plan
+
+    @property
+    def shapes_without_seed(self) -> bool:
+        """Whether batch k has the same shape with every seed."""
+        return len(self.shapes) == 1 or self.shape_seed is not None
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -302,11 +309,11 @@ class Plan(abc.ABC):
         begin = _mixed(numbers.astype(np.uint64) + _keys(self.seed)[0]) % np.uint64(self._store.variants)
         return (begin.astype(np.int64) + epoch) % self._store.variants
 
-    def _shuffled(self, places, count, *place_of_keys):
+    def _shuffled(self, places, count, *place_of_keys, of_shapes=False):
         """Things at some places of an order of the seed; without one each thing is in its own place."""
         if self.seed is None:
             return places
-        keys = _keys(self.seed, *place_of_keys)
+        keys = _keys(self.shape_seed if of_shapes and self.shape_seed is not None else self.seed, *place_of_keys)
         return shuffled(places.astype(np.uint64), np.array([count], np.uint64), keys[:, None]).astype(np.int64)
 
 
@@ -331,6 +338,9 @@ class BatchPlan(Plan):
         of their cells where the store knows no other.
       labelled: a pair is symbols and as many labels, PAD where nothing is asked: the symbols are what the model reads
         at each position and the labels what it should say there, none of them moved.
+      shape_seed: of the order in which the batches of all buckets come; which pairs stand in them is the seed's alone.
+        Plans of several seeds with the same one have the same shape at each place. None = as the seed; without a seed
+        it means nothing.
 
     Attributes:
       shapes: (B, S, T) of each bucket that holds a pair.
@@ -343,7 +353,7 @@ class BatchPlan(Plan):
     """
 
     def __init__(self, pairs: Store | Sequence[Ids], buckets: Sequence[tuple[int, int]], tokens: int,
-                 seed: int | None = None, labelled: bool = False):
+                 seed: int | None = None, labelled: bool = False, shape_seed: int | None = None):
         """Finds the bucket of each cell; makes no batch yet."""
         buckets = sorted(buckets, key=lambda bucket: (sum(bucket), bucket))
         for S, T in buckets:
@@ -351,7 +361,7 @@ class BatchPlan(Plan):
                 raise UserError(f'bucket ({S}, {T}) takes {S + T} positions a pair, and a batch has {tokens}: tokens '
                                 f'must be at least {S + T}')
         self._store = store = pairs if isinstance(pairs, Store) else Pairs(pairs)
-        self.seed, self._labelled = seed, labelled
+        self.seed, self.shape_seed, self._labelled = seed, shape_seed, labelled
         lengths = store.cells[:, :2]
         home = np.full(len(lengths), -1)
         for number in reversed(range(len(buckets))):
@@ -379,7 +389,7 @@ class BatchPlan(Plan):
         self.padding = 1 - _symbols(store.cells[home >= 0]) / positions
 
     def _rows(self, epoch, index):
-        index = int(self._shuffled(np.array([index]), len(self), epoch)[0])
+        index = int(self._shuffled(np.array([index]), len(self), epoch, of_shapes=True)[0])
         bucket = int(np.searchsorted(self._ends, index, side='right'))
         shape = self.shapes[bucket]
         B = shape[0]
@@ -433,7 +443,7 @@ class PackedPlan(Plan):
         if rows < 1:
             raise ValueError(f'A batch has at least one row, not {rows}.')
         self._store = store = pairs if isinstance(pairs, Store) else Pairs(pairs)
-        self.seed, self._labelled = seed, False
+        self.seed, self.shape_seed, self._labelled = seed, None, False  # there is one shape
         S, T = shape
         room = np.minimum((S, T), longest or (S, T))
         fits = (store.cells[:, :2] <= room).all(axis=1)

@@ -158,7 +158,7 @@ class Report:
             self._clock = step, now
         elif step > self._clock[0]:
             first, begin = self._clock
-            parts.append(f'{_duration((now - begin) / (step - first) * max(0, self.steps - step))} left')
+            parts.append(f'{duration((now - begin) / (step - first) * max(0, self.steps - step))} left')
         return '  '.join(parts)
 
     def _keep_until(self, step: int | None) -> None:
@@ -234,7 +234,7 @@ def _refuse(constant: str) -> None:
     raise ValueError(f'{constant} is not JSON')
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """In the unit that a reader would choose."""
     if seconds < 90:
         return f'{seconds:.0f} s'

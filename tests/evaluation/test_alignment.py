@@ -23,6 +23,13 @@ def test_weights_of_several_heads_or_with_nan_are_refused():
             alignment.links(weights)
 
 
+def test_words_are_linked_where_any_of_their_pieces_are_and_the_end_of_the_source_is_no_word():
+    source, target = [0, 0, 1, 2, 3], [0, 1, 1, 2, 3]  # the last is the end symbol's
+    assert alignment.word_links({(0, 0), (1, 1), (2, 2), (4, 3)}, source, target) == {(0, 0), (0, 1), (1, 1), (3, 2)}
+    assert alignment.word_links({(0, 1), (1, 2)}, source, target) == {(0, 1)}
+    assert alignment.word_links(set(), source, target) == set()
+
+
 def test_error_rate_counts_sure_and_possible_links_as_och_and_ney_do():
     A, S = {(0, 0), (1, 1), (2, 2)}, {(0, 0), (1, 2)}
     P = S | {(1, 1)}

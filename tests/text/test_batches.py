@@ -330,6 +330,54 @@ def test_the_order_follows_from_the_words_that_numpy_promises_to_keep():
     assert [ids.tolist() for ids in epoch(plan, 2)] == [wanted[by_hand(k, 6, keys(2))] for k in range(6)]
 
 
+@pytest.mark.parametrize(('seed', 'shape_seed'), [(3, None), (2 ** 40, None), (3, 9), (3, 3)])
+def test_three_buckets_come_in_the_order_that_whole_numbers_of_python_say(seed, shape_seed, pairs):
+    """By the rule in words: the batches of all buckets in an order of the shapes' seed, where there is one;
+    what stands in a bucket's batches, and what goes up from it, in orders of the seed.
+    """
+    def keys(seed, *place):
+        return np.random.SeedSequence(seed, spawn_key=place).generate_state(KEYS, np.uint64).tolist()
+
+    def in_order(things, *place):
+        return [things[by_hand(m, len(things), keys(seed, *place))] for m in range(len(things))]
+    own: list[list[int]] = [[] for _ in BUCKETS]
+    for number, (s, t) in enumerate(LENGTHS):
+        own[min(index for index, (S, T) in enumerate(BUCKETS) if s <= S and t <= T)].append(number)
+    # Members stand in the order of the pairs. (5, 7) fits in (11, 8), and that in (13, 13).
+    plan = BatchPlan(pairs, BUCKETS, TOKENS, seed=seed, shape_seed=shape_seed)
+    for number in (0, 1, 6):
+        wanted, below = [], []
+        for bucket, (members, (S, T)) in enumerate(zip(own, BUCKETS, strict=True)):
+            B = TOKENS // (S + T)
+            ordered = in_order([*members, *below], number, bucket)
+            full = len(ordered) if bucket == len(BUCKETS) - 1 else len(ordered) // B * B
+            wanted += [ordered[first:first + B] for first in range(0, full, B)]
+            below = ordered[full:]
+        order = keys(seed if shape_seed is None else shape_seed, number)
+        found = [ids[ids >= 0].tolist() for ids in epoch(plan, number)]
+        assert found == [wanted[by_hand(k, len(wanted), order)] for k in range(len(wanted))]
+
+
+def test_with_one_seed_of_shapes_other_seeds_have_other_pairs_in_the_same_shapes(plan, pairs):
+    first, second = (BatchPlan(pairs, BUCKETS, TOKENS, seed=seed, shape_seed=9) for seed in (3, 4))
+    places = range(3 * len(first))
+
+    def shapes(plan):
+        return [(plan[k].source.shape, plan[k].inputs.shape) for k in places]
+    assert shapes(first) == shapes(second) == shapes(first.with_seed(2 ** 40))
+    assert shapes(first)[:len(first)] != shapes(first)[len(first):2 * len(first)]  # each epoch has an order of its own
+    assert shapes(plan) != shapes(plan.with_seed(4))  # what they are without
+    for number in range(3):
+        everything_of = [np.concatenate(epoch(one, number)) for one in (first, second)]
+        for ids in everything_of:
+            assert sorted(ids[ids >= 0].tolist()) == list(range(len(LENGTHS)))
+        assert sum(np.array_equal(*both) for both in zip(epoch(first, number), epoch(second, number), strict=True)) < 3
+    assert (first.shapes_without_seed, plan.shapes_without_seed) == (True, False)
+    assert BatchPlan(made_up([(2, 2)] * 5), ((2, 2),), 20, seed=1).shapes_without_seed
+    ordered = first.with_seed(None)
+    assert [ids.tolist() for ids in epoch(ordered)] == [ids.tolist() for ids in epoch(plan.with_seed(None))]
+
+
 def test_what_ids_returns_is_the_callers_own(plan):
     before = plan.ids(0)
     plan.ids(0)[:] = 0

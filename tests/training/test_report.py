@@ -272,4 +272,4 @@ def test_on_a_terminal_there_is_a_bar_and_messages_stand_above_it(tmp_path, monk
 @pytest.mark.parametrize(('seconds', 'text'), [(0, '0 s'), (89, '89 s'), (100, '2 min'), (5399, '90 min'),
                                                (5400, '1.5 h'), (360_000, '100.0 h')])
 def test_a_duration_is_in_the_unit_a_reader_would_choose(seconds, text):
-    assert report._duration(seconds) == text
+    assert report.duration(seconds) == text
