@@ -246,7 +246,7 @@ def test_each_run_has_its_command():
     found = {(row[1], row[2]): row for row in table[1:]}
     assert found['additive', '12'][3] == 'failed'
     assert found['none', '11'][-1] == (
-        'python -m experiments.run forgetting --profile cpu --task pronunciation --arms none --seeds 2')
+        'python -m experiments.run forgetting --profile cpu --unit pronunciation/none')
     assert found['none', '11'][6] == 'none-000b'
 
 
