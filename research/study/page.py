@@ -185,7 +185,7 @@ def _repeat(study: StudyInfo, standings: dict[str, list[Standing]]) -> str:
     runs = [run for one in found for run in one.runs]
     rows = [(run['task'], run['arm'], str(run['seed']), run['status'], f'{run["rate"]["value"]:g}',
              number(run['seconds']['train']) if run['status'] == 'finished' else '–', run['run'], run['time'],
-             Cell(f'<code>{escape(command(study, run['task'], run['arm']))}</code>', run['arm'])) for run in runs]
+             Cell(f'<code>{escape(command(study, run["task"], run["arm"]))}</code>', run['arm'])) for run in runs]
     each = (f'<details><summary>Each run</summary>{table(EACH, rows)}{note(SEEDS)}</details>' if rows else '')
     return f'''<pre tabindex="0">{escape(chr(10).join(study.commands))}</pre><dl class="facts">{facts}</dl>{each}
 {f'<h3>Notes</h3><ul>{notes}</ul>' if notes else ''}'''
