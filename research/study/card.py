@@ -184,11 +184,13 @@ def task_sheets(study: StudyInfo, task: TaskInfo, standings: list[Standing],
         sheets.append(Sheet(f'{task.name}-lengths', f'{study.score.title} by length',
                             ('length', 'test pairs', *by_length), rows, f'{said} {only_finished}'.strip()))
     for name, title, headings, row in (('steps', 'Steps to threshold', STEPS, steps_row),
-                                       ('alignment', 'Alignment', ALIGNMENT, alignment_row),
-                                       ('reading', 'How it reads', READING, reading_row)):
+                                       ('alignment', 'Alignment', ALIGNMENT, alignment_row)):
         rows = [(one.arm.name, *cells) for one in standings if (cells := row(study, one))]
         if rows:
             sheets.append(Sheet(f'{task.name}-{name}', title, ('arm', *headings), rows, only_finished))
+    rows = [(one.arm.name, *row) for one in standings for row in reading_rows(one)]
+    if rows:
+        sheets.append(Sheet(f'{task.name}-reading', 'How it reads', ('arm', *READING), rows, only_finished))
     base = next((one for one in standings if one.arm.name == study.base), None)
     sheets.append(Sheet(f'{task.name}-costs', 'What differs', ('arm', *COSTS), [
         (one.arm.name, *costs(study, one, base)) for one in standings], f'{SECONDS}. {only_finished}'.strip()))
@@ -391,23 +393,41 @@ def alignment_row(study: StudyInfo, standing: Standing) -> tuple[str, ...] | Non
             number(100 * mean([row['error_rate_shifted'] for row in known])))
 
 
-READING = ('entropy, nats', 'share of the most', 'on the first, %', 'on the end, %', 'distance',
-           'gradient, ln a position')
-READS = ('entropy', 'entropy_share', 'sink_first', 'sink_end', 'distance')
+READS = (('entropy', 'entropy, nats'), ('entropy_share', 'share of the most'), ('sink_first', 'on the first, %'),
+         ('sink_end', 'on the end, %'), ('distance', 'distance'))
+READING = ('what reads', *(title for _, title in READS), 'gradient, ln a position')
 
 
-def reading_row(study: StudyInfo, standing: Standing) -> tuple[str, ...] | None:
-    """Means over the runs of how an arm reads (research/analysis/diagnostics.py); None where nothing is known."""
-    def average(values):
-        values = [value for value in values if value is not None]
-        return mean(values) if values else None
-    found = [average([run['diagnostics'].get(key) for run in standing.finished]) for key in READS]
-    slope = average([(run['diagnostics'].get('gradient_reach') or {}).get('slope') for run in standing.finished])
-    if all(value is None for value in (*found, slope)):
-        return None
-    percents = {'sink_first', 'sink_end'}
-    return tuple('–' if value is None else number(100 * value) if key in percents else number(value, 3)
-                 for key, value in zip((*READS, 'slope'), (*found, slope), strict=True))
+def readings(run: dict) -> dict[str, dict]:
+    """What reads in a run, and its numbers (research/analysis/diagnostics.py); what makes no weights is left out."""
+    sides = run['diagnostics'].get('mixing') or {}
+    found = {'output reads source': run['diagnostics'], 'source reads itself': sides.get('source'),
+             'output reads itself': sides.get('inputs')}
+    return {what: numbers for what, numbers in found.items() if numbers and numbers.get('entropy') is not None}
+
+
+def read_numbers(found: Sequence[dict]) -> tuple[str, ...]:
+    """The means of what several runs, or a head in several runs, say of READS, as text."""
+    cells = []
+    for key, title in READS:
+        values = [one[key] for one in found if one.get(key) is not None]
+        cells.append('–' if not values else number(100 * mean(values)) if title.endswith('%') else
+                     number(mean(values), 3))
+    return tuple(cells)
+
+
+def reading_rows(standing: Standing) -> list[tuple[str, ...]]:
+    """How an arm reads: means over its runs, one row for each side that reads; [] where nothing is known.
+
+    The gradient is the arm's: it stands in the first row.
+    """
+    runs = [readings(run) for run in standing.finished]
+    rows = [(what, *read_numbers([found[what] for found in runs if what in found])) for what in
+            dict.fromkeys(what for found in runs for what in found)]
+    slopes = [(run['diagnostics'].get('gradient_reach') or {}).get('slope') for run in standing.finished]
+    slopes = [slope for slope in slopes if slope is not None]
+    rows = rows or [('–',) * (1 + len(READS))] * bool(slopes)
+    return [(*row, number(mean(slopes), 3) if slopes and not n else '–') for n, row in enumerate(rows)]
 
 
 RATES = ('task', 'arm', 'chosen', 'best on dev', 'mean over rates', 'runs', 'by rate')

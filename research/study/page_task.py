@@ -9,6 +9,7 @@ from research.study import charts, comparison, page_weights
 from research.study.card import (
     HALF,
     INTERVAL,
+    READS,
     Standing,
     count,
     dev_score,
@@ -24,6 +25,8 @@ from research.study.card import (
     plural,
     rate_note,
     rate_rows,
+    read_numbers,
+    readings,
     short,
     shown,
     span,
@@ -316,8 +319,9 @@ def _met(one):
     """What was changed so that arms meet the budget: changes of the runs that the arm did not declare."""
     rows = []
     for _, standing in one.arms:
+        declared = standing.arm.changes
         found = {key: value for run in standing.runs for key, value in run['changes'].items()
-                 if standing.arm.changes.get(key, key) != value}
+                 if key not in declared or declared[key] != value}
         rows += [(standing.arm.name, key, repr(value)) for key, value in found.items()]
     return '<h4>Changed to meet the budget</h4>' + table(('arm', 'key', 'value'), rows) if rows else ''
 
@@ -381,25 +385,17 @@ def _against_distance(one, key, across, up, title, caption, axis):
         charts.steps(last), axis, series, title), 'distance in symbols')
 
 
-HEAD = (('entropy', 'entropy, nats'), ('entropy_share', 'share of the most'), ('sink_first', 'on the first, %'),
-        ('sink_end', 'on the end, %'), ('distance', 'distance'))
-
-
 def _heads(one):
     """The same numbers of each head, where an arm has more than one."""
     rows = []
     for _, standing in one.arms:
-        known = [run['diagnostics']['heads'] for run in standing.finished if run['diagnostics'].get('heads')]
-        if not known or len(known[0]) < 2:
-            continue
-        for n, head in enumerate(known[0]):
-            cells = []
-            for key, _ in HEAD:
-                found = [run[n][key] for run in known if len(run) > n and run[n].get(key) is not None]
-                cells.append(number(mean(found) * (100 if key.startswith('sink') else 1), 1 if key.startswith('sink')
-                                    else 3) if found else '–')
-            rows.append((standing.arm.name, page_weights.head_name(n, head), *cells))
+        runs = [readings(run) for run in standing.finished]
+        for what in dict.fromkeys(what for found in runs for what in found):
+            known = [found[what]['heads'] for found in runs if what in found and found[what].get('heads')]
+            if known and len(known[0]) > 1:
+                rows += [(standing.arm.name, what, page_weights.head_name(n, head), *read_numbers(
+                    [heads[n] for heads in known if len(heads) > n])) for n, head in enumerate(known[0])]
     if not rows:
         return ''
-    return ('<details><summary>Each head</summary>'
-            f'{table(("arm", "head", *(title for _, title in HEAD)), rows)}</details>')
+    headings = ('arm', 'what reads', 'head', *(title for _, title in READS))
+    return f'<details><summary>Each head</summary>{table(headings, rows)}</details>'

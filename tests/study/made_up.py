@@ -71,7 +71,7 @@ def diagnostics(rng, heads=1, slope=-0.2):
     read = per_head[0] if heads else {}
     return {'entropy': read.get('entropy'), 'entropy_share': read.get('entropy_share'),
             'sink_first': read.get('sink_first'), 'sink_end': read.get('sink_end'), 'distance': read.get('distance'),
-            'heads': per_head or None,
+            'heads': per_head or None, 'mixing': {'source': None, 'inputs': None},
             'gradient_reach': {'distances': list(range(12)), 'slope': slope, 'slope_error': 0.01, 'log_norms': [
                 *(float(slope * n + rng.normal(0, 0.05)) for n in range(11)), None]},
             'memory_probe': {'distance': [1, 3, 5, 9], 'accuracy': [0.9, 0.7, 0.5, 0.2], 'baseline': [0.1] * 4,

@@ -391,4 +391,12 @@ def test_how_an_arm_reads_is_the_mean_of_its_runs():
     assert (row['entropy, nats'], row['on the first, %'], row['gradient, ln a position']) == (
         '1.300', '2.0', '-0.020')
     none = dict.fromkeys(known)
+    itself = {'source': None, 'inputs': {'entropy': 0.7, 'entropy_share': None, 'distance': 3.25, 'heads': []}}
+    runs = [made_up.run(ADDITIVE, 10), made_up.run(GENERAL, 10, diagnostics=none | {'mixing': itself}),
+            made_up.run(MEAN, 10, diagnostics=none | {'gradient_reach': {'slope': -1.5}})]
+    rows = columns(card.card(made_up.study(), [runs[0] | {'diagnostics': known | {'mixing': itself}}, *runs[1:]]),
+                   'How it reads')
+    assert list(rows['general'].values())[1:] == ['output reads itself', '0.700', '–', '–', '–', '3.250', '–']
+    assert list(rows['mean'].values())[1:] == ['–'] * 6 + ['-1.500']
+    assert list(rows['additive'].values())[1:] == ['output reads itself', '0.700', '–', '–', '–', '3.250', '–']
     assert '### How it reads' not in card.card(made_up.study(), [made_up.run(ADDITIVE, 10, diagnostics=none)])

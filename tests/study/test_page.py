@@ -276,6 +276,9 @@ def test_the_ranking_draws_intervals_and_guessing():
     bar, = found.all('line', class_='bar')
     assert 50 <= float(bar['x1'][:-1]) < 50.5 < float(bar['x2'][:-1]) <= 51
     assert {line['x1'] for line in found.all('line', class_='zero')} == {'12.50%'}
+    mean, = re.findall(r'x="([\d.]+)%" y="30.00%"[^>]*><path class="mark large"', section(page.page(study, runs),
+                                                                                       'ranking0'))
+    assert mean == '50.50'
     assert 'The dashed line is guessing.' in found.text
 
 
@@ -418,8 +421,9 @@ def test_how_it_reads_is_drawn_against_distance_and_listed_by_head():
     assert text.count('series mean arm3') == text.count('series mean arm0') == 2
     assert '"M11.11 10.00L33.33 30.00L55.56 50.00L100.00 80.00"' in text  # accuracy 0.9 at distance 1, of 9 at most
     heads = rows(text)[-1]
-    assert [row[:3] for row in heads[1:]] == [
-        ['additive', f'layer {n // 2 + 1}, head {n % 2 + 1}', f'{1.2 + n / 10:.3f}'] for n in range(4)]
+    assert [row[:4] for row in heads[1:]] == [
+        ['additive', 'output reads source', f'layer {n // 2 + 1}, head {n % 2 + 1}', f'{1.2 + n / 10:.3f}']
+        for n in range(4)]
     nothing = dict.fromkeys(made_up.run(NONE, 10)['diagnostics'])
     assert 'id="reading0"' not in page.page(made_up.study(), [made_up.run(ADDITIVE, 10, diagnostics=nothing)])
 

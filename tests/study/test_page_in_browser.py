@@ -75,6 +75,9 @@ def test_a_click_on_a_heading_sorts_by_its_column_and_a_second_one_turns_it_roun
     scores, order, _ = column(opened, 'exactly')
     assert [float(score.split()[0]) for score in scores] == numbers[::-1]
     assert order == 'descending'
+    opened.click(button(1))
+    opened.click(button(1))
+    assert column(opened, 'place')[0] == [str(n) for n in range(12, 0, -1)]  # as numbers: 10 is more than 9
 
 
 @pytest.mark.parametrize('key', ['Enter', 'Space'])
@@ -157,6 +160,14 @@ def test_the_viewer_shows_the_weights_of_the_arm_seed_example_and_head_that_are_
         np.testing.assert_allclose(np.array(found) / 1000, expected, atol=0.0011)
         assert ''.join(whole['source']) in caption
         assert ('✓ right' in caption) == whole['right']
+
+
+def test_the_viewer_shows_what_was_chosen_last_not_what_was_unpacked_last(opened):
+    before = shown(opened)
+    opened.run("""(() => {const list = document.querySelectorAll('.viewer select')[1];
+        for (const seed of [5, 0]) { list.value = seed; list.dispatchEvent(new Event('change')) }})()""")
+    opened.run('new Promise(done => setTimeout(done, 300))')
+    assert shown(opened) == before
 
 
 def test_the_lists_of_the_viewer_obey_the_keyboard(opened):
