@@ -49,6 +49,7 @@ NO_FLAX = ('research.attention.masks', 'research.attention.normalise', 'research
            'research.layers.dropout')
 NO_JAX = ('research.text', 'research.evaluation', 'research.shapes', 'research.errors', 'research.locked',
           'research.sealed', 'research.study.arms', 'research.study.records', 'research.study.statistics',
+          'research.study.steps', 'research.study.floors', 'research.study.variance',
           'research.study.card', 'research.study.page', 'research.analysis.pictures', 'research.command_line',
           'research.memory', 'configs')
 READS_CONFIG = ('research.build',)
