@@ -4,15 +4,18 @@ An output is a line; its references are a tuple of lines, all of them right: out
 All of it is detokenised, written as people write: sacrebleu tokenises by itself, so that one signature means one thing.
 """
 
+import contextlib
 import itertools
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF, TER
+from sacrebleu.significance import PairedTest
 
-from research.errors import UserError, nearest
+from research.errors import UserError, at_least, nearest
 from research.evaluation.lengths import by_length
 
 TOKENIZERS = tuple(name for name in BLEU.TOKENIZERS if name != 'spm')  # spm is sacrebleu's old name of flores101
@@ -46,6 +49,19 @@ class Score(NamedTuple):
     low: float | None   # the 95 % bootstrap interval over sentences; None where no resample was asked for
     high: float | None
     signature: str      # sacrebleu's; two scores can be compared where it is the same
+
+
+class Comparison(NamedTuple):
+    """Two systems on the same sentences, and whether other sentences might have turned the difference round.
+
+    It speaks of sentences, not of training seeds: that one model is better, not that the way to train it is.
+    """
+
+    a: float           # BLEU of the first
+    b: float           # BLEU of the second
+    difference: float  # a - b
+    p: float           # two-sided
+    signature: str     # sacrebleu's, with the test and its draws
 
 
 def bleu(outputs: Sequence[str], references: Sequence[tuple[str, ...]], tokenizer: str) -> float:
@@ -150,6 +166,58 @@ def bleu_by_length(outputs: Sequence[str], references: Sequence[tuple[str, ...]]
     return rows
 
 
+def paired_bootstrap(outputs_a: Sequence[str], outputs_b: Sequence[str], references: Sequence[tuple[str, ...]],
+                     tokenizer: str, resamples: int = 1000) -> Comparison:
+    """Whether two systems differ in BLEU, by drawing sentences anew, the same ones for both.
+
+    D = |BLEU of a - BLEU of b|;  p = (1 + the resamples whose D is above their mean D by more than D) / (1 + resamples)
+
+    Args:
+      outputs_a, outputs_b: n lines each, of the same sources.
+      references: n tuples of right lines, each with at least one.
+      tokenizer: one of TOKENIZERS.
+      resamples: how many.
+
+    Returns:
+      What `sacrebleu -i a b --paired-bs` says of them.
+
+    Raises:
+      ValueError: outputs and references differ in number.
+      UserError: as `bleu`, or there is no resample.
+
+    Source: Koehn 2004, Statistical Significance Tests for Machine Translation Evaluation; sacrebleu computes it.
+    Differs: p is at least 2^(1 - k), where k sentences were translated differently. sacrebleu counts resamples above,
+      not at, so it gives its smallest p to two systems that do not differ at all.
+    """
+    at_least(1, resamples=resamples)
+    return _compare('bs', outputs_a, outputs_b, references, tokenizer, resamples)
+
+
+def approximate_randomisation(outputs_a: Sequence[str], outputs_b: Sequence[str],
+                              references: Sequence[tuple[str, ...]], tokenizer: str,
+                              trials: int = 10_000) -> Comparison:
+    """Whether two systems differ in BLEU, by exchanging their outputs of sentences drawn at random.
+
+    D = |BLEU of a - BLEU of b|;  p = (1 + the trials whose D is above D) / (1 + trials)
+
+    Args:
+      outputs_a, outputs_b, references, tokenizer: as of `paired_bootstrap`.
+      trials: how many; in each a coin is thrown for each sentence.
+
+    Returns:
+      What `sacrebleu -i a b --paired-ar` says of them.
+
+    Raises:
+      ValueError: outputs and references differ in number.
+      UserError: as `bleu`, or there is no trial.
+
+    Source: Riezler and Maxwell 2005, On Some Pitfalls in Automatic Evaluation; sacrebleu computes it.
+    Differs: p is at least 2^(1 - k), as in `paired_bootstrap`.
+    """
+    at_least(1, trials=trials)
+    return _compare('ar', outputs_a, outputs_b, references, tokenizer, trials)
+
+
 def check_tokenizer(tokenizer: str, language: str, texts: Sequence[str]) -> None:
     """Refuses a tokenizer that would take whole sentences for words: Chinese with 13a is the mistake that is made.
 
@@ -229,8 +297,31 @@ def _script(texts):
     return max(counts, key=counts.get)
 
 
-def _statistics(metric, outputs, references):
-    """What each sentence adds to the counts that a score is made of: [n, counts]."""
+def _compare(test, outputs_a, outputs_b, references, tokenizer, draws):
+    metric = _bleu(tokenizer)
+    for outputs in (outputs_a, outputs_b):
+        _check(outputs, references)
+    with _own_seed():
+        signatures, found = PairedTest([('a', outputs_a), ('b', outputs_b)], {'BLEU': metric}, _streams(references),
+                                       test, draws)()
+    a, b = found['BLEU']
+    differing = sum(one != other for one, other in zip(outputs_a, outputs_b))
+    return Comparison(float(a.score), float(b.score), float(a.score - b.score),
+                      min(1.0, max(float(b.p_value), 2.0 ** (1 - differing))), signatures['BLEU'].format())
+
+
+@contextlib.contextmanager
+def _own_seed() -> Iterator[None]:
+    """sacrebleu draws with its own seed, SEED, and not with one that the environment names."""
+    named = os.environ.pop('SACREBLEU_SEED', None)
+    try:
+        yield
+    finally:
+        if named is not None:
+            os.environ['SACREBLEU_SEED'] = named
+
+
+def _check(outputs, references):
     if len(outputs) != len(references):
         raise ValueError(f'{len(outputs)} outputs, but {len(references)} references.')
     if not len(outputs):
@@ -240,10 +331,18 @@ def _statistics(metric, outputs, references):
             raise ValueError(f'References are tuples of lines, but reference {n} is the string {lines!r}.')
         if not lines:
             raise UserError(f'Output {n} ({outputs[n]!r}) has no reference to compare with.')
-    # sacrebleu wants the first reference of every sentence, then every second one, with None where there is none.
+
+
+def _streams(references):
+    """The first reference of every sentence, then every second one, with None where there is none."""
     most = max(map(len, references))
-    streams = [[lines[k] if k < len(lines) else None for lines in references] for k in range(most)]
-    return np.array(metric._extract_corpus_statistics(outputs, streams), np.float64)
+    return [[lines[k] if k < len(lines) else None for lines in references] for k in range(most)]
+
+
+def _statistics(metric, outputs, references):
+    """What each sentence adds to the counts that a score is made of: [n, counts]."""
+    _check(outputs, references)
+    return np.array(metric._extract_corpus_statistics(outputs, _streams(references)), np.float64)
 
 
 def _value(metric, statistics):

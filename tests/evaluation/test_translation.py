@@ -14,7 +14,15 @@ import pytest
 
 from research.errors import UserError
 from research.evaluation import translation
-from research.evaluation.translation import bleu, bleu_by_length, check_tokenizer, remarks, scores
+from research.evaluation.translation import (
+    approximate_randomisation,
+    bleu,
+    bleu_by_length,
+    check_tokenizer,
+    paired_bootstrap,
+    remarks,
+    scores,
+)
 
 CHINESE = ['我昨天在公园里看见了一只狗。', '她每天早上都喝 2 杯茶。', '天气很好，我们去散步吧！', '这本书是谁写的？']
 JAPANESE = ['昨日、公園で犬を見ました。', '彼女は毎朝お茶を飲みます。', 'この本は誰が書いたのですか。']
@@ -37,17 +45,24 @@ def worse(lines, seed):
     return [outputs[0], '', *outputs[2:]]
 
 
-def command_line(folder, outputs, streams, tokenizer):
-    """What `sacrebleu --confidence` says of the same lines: its records by name."""
-    for name, lines in (('outputs', outputs), *((f'references{n}', lines) for n, lines in enumerate(streams))):
+def sacrebleu(folder, systems, streams, tokenizer, *options):
+    """What the command line of sacrebleu prints of systems, by name, beside the streams of their references."""
+    for name, lines in (*systems.items(), *((f'references{n}', lines) for n, lines in enumerate(streams))):
         (folder / name).write_text(''.join(f'{line}\n' for line in lines), encoding='utf-8')
     references = [folder / f'references{n}' for n in range(len(streams))]
     environment = {key: value for key, value in os.environ.items() if key != 'SACREBLEU_SEED'}
-    done = subprocess.run([sys.executable, '-m', 'sacrebleu', *references, '--input', folder / 'outputs', '--tokenize',
-                           tokenizer, '--metrics', 'bleu', 'chrf', 'ter', '--confidence', '--confidence-n', '100',
-                           '--width', '6'], capture_output=True, text=True, encoding='utf-8', env=environment)
+    done = subprocess.run([sys.executable, '-m', 'sacrebleu', *references, '--input',
+                           *(folder / name for name in systems), '--tokenize', tokenizer, *options],
+                          capture_output=True, text=True, encoding='utf-8', env=environment)
     assert done.returncode == 0, done.stderr
-    return {record['name']: record for record in json.loads(done.stdout)}
+    return done.stdout
+
+
+def command_line(folder, outputs, streams, tokenizer):
+    """What `sacrebleu --confidence` says of the same lines: its records by name."""
+    printed = sacrebleu(folder, {'outputs': outputs}, streams, tokenizer, '--metrics', 'bleu', 'chrf', 'ter',
+                        '--confidence', '--confidence-n', '100', '--width', '6')
+    return {record['name']: record for record in json.loads(printed)}
 
 
 def counts_of(output, answers):
@@ -127,6 +142,53 @@ def test_intervals_are_those_of_sentences_drawn_anew():
     assert score.low == pytest.approx(low, abs=0.2 * (high - low))
     assert score.high == pytest.approx(high, abs=0.2 * (high - low))
     assert score.low < score.value < score.high
+
+
+@pytest.mark.parametrize(('test', 'option', 'draws'), [
+    (paired_bootstrap, '--paired-bs', 'bs:1000'), (approximate_randomisation, '--paired-ar', 'ar:10000')])
+def test_two_systems_are_compared_as_the_command_line_does(tmp_path, monkeypatch, test, option, draws):
+    monkeypatch.setenv('SACREBLEU_SEED', '7')  # the command line below has none: neither may we
+    streams = [sentences(40, 1), sentences(40, 2)]
+    a = [f'{line[:-6]}.' if n % 2 else line for n, line in enumerate(worse(streams[0], 4))]
+    b = worse(streams[0], 5)
+    found = test(a, b, list(zip(*streams)), '13a')
+    first, second = json.loads(sacrebleu(tmp_path, {'a': a, 'b': b}, streams, '13a', option, '--format', 'json'))
+    assert (found.a, found.b, found.p) == (first['BLEU']['score'], second['BLEU']['score'], second['BLEU']['p_value'])
+    assert found.difference == found.a - found.b
+    assert 0.001 < found.p < 0.5
+    assert f'|{draws}|seed:12345|' in found.signature
+    assert found.signature in sacrebleu(tmp_path, {'a': a, 'b': b}, streams, '13a', option, '--format', 'text')
+    turned = test(b, a, list(zip(*streams)), '13a')
+    assert (turned.a, turned.b, turned.difference) == (found.b, found.a, -found.difference)
+    assert turned.p == pytest.approx(found.p, rel=0.1)
+    assert os.environ['SACREBLEU_SEED'] == '7'
+
+
+@pytest.mark.parametrize('test', [paired_bootstrap, approximate_randomisation])
+def test_systems_that_hardly_differ_have_no_small_p(test):
+    lines = sentences(30, 5)
+    references = [(line,) for line in lines]
+    same = test(lines, lines, references, '13a')
+    assert (same.a, same.b, same.difference, same.p) == (pytest.approx(100), same.a, 0, 1)
+    for differing in (1, 2, 5):  # exchanging them or not has 2^k outcomes, and two at least are as far apart
+        other = [f'Nothing of {line[::-1]}' if n < differing else line for n, line in enumerate(lines)]
+        assert test(lines, other, references, '13a').p >= 2 ** (1 - differing)
+    other = [f'Nothing of {line[::-1]}' for line in lines]
+    assert test(lines, other, references, '13a').p < 0.002
+
+
+@pytest.mark.parametrize('test', [paired_bootstrap, approximate_randomisation])
+def test_what_cannot_be_compared_is_refused(test):
+    with pytest.raises(ValueError, match='1 outputs, but 2 references'):
+        test(['a', 'b'], ['a'], [('a',), ('b',)], '13a')
+    with pytest.raises(ValueError, match='1 outputs, but 2 references'):
+        test(['a'], ['a', 'b'], [('a',), ('b',)], '13a')
+    with pytest.raises(UserError, match='no output to score'):
+        test([], [], [], '13a')
+    with pytest.raises(UserError, match="Unknown tokenizer '13'"):
+        test(['a'], ['a'], [('a',)], '13')
+    with pytest.raises(UserError, match=r'is 0; it must be at least 1'):
+        test(['a'], ['a'], [('a',)], '13a', 0)
 
 
 def test_bleu_by_length_is_the_bleu_of_the_sentences_in_each_bucket():
