@@ -941,6 +941,18 @@ def train_step(config: Config, model: contract.EncoderDecoder, optimiser: optax.
     return scheduled_sampling.train_step(model, step, share, never=(PAD, BEGIN))
 
 
+def check_several(config: Config, plan: batches.Plan) -> None:
+    """Raises UserError where several seeds cannot be trained in one program."""
+    if not plan.shapes_without_seed:
+        raise UserError(f'batches.shape_seed is {config.batches.shape_seed}, so the {len(plan.shapes)} shapes of '
+                        'batches come in another order with each seed: for several seeds in one program it must be at '
+                        'least 1, or batches.buckets 1')
+    for side in ('encoder', 'decoder'):
+        if config[side].kind == 'recurrent' and config[side].cell_path != 'scan':
+            raise UserError(f'{side}.cell_path is {config[side].cell_path!r}, which trains one seed at a time: for '
+                            "several in one program it must be 'scan'")
+
+
 def chunk(config: Config) -> int:
     """Rows of [B x T, V] scores made at a time."""
     return config.training.chunk
