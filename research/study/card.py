@@ -503,10 +503,9 @@ def changes(differences: dict) -> list[str]:
     return lines + ([f'without {", ".join(missing)}'] if missing else []) or ['none (the base)']
 
 
-def command(study: StudyInfo, run: dict, first_seed: int) -> str:
-    """What repeats one run: seeds are counted from the first one of the study."""
-    return (f'python -m experiments.run {study.name} --profile {study.profile} --task {run["task"]} '
-            f'--arms {run["arm"]} --seeds {run["seed"] - first_seed + 1}')
+def command(study: StudyInfo, task: str, arm: str) -> str:
+    """What repeats the runs of one arm on one task, with all their seeds."""
+    return f'python -m experiments.run {study.name} --profile {study.profile} --unit {task}/{arm}'
 
 
 def environment(standings: list[Standing]) -> dict[str, list[str]]:

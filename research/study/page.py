@@ -183,15 +183,13 @@ def _repeat(study: StudyInfo, standings: dict[str, list[Standing]]) -> str:
                     for name, values in environment(found).items())
     notes = ''.join(f'<li>{escape(note)}</li>' for note in study.notes)
     runs = [run for one in found for run in one.runs]
-    first = min((run['seed'] for run in runs), default=0)
     rows = [(run['task'], run['arm'], str(run['seed']), run['status'], f'{run["rate"]["value"]:g}',
              number(run['seconds']['train']) if run['status'] == 'finished' else '–', run['run'], run['time'],
-             Cell(f'<code>{escape(command(study, run, first))}</code>', run['arm'])) for run in runs]
+             Cell(f'<code>{escape(command(study, run["task"], run["arm"]))}</code>', run['arm'])) for run in runs]
     each = (f'<details><summary>Each run</summary>{table(EACH, rows)}{note(SEEDS)}</details>' if rows else '')
     return f'''<pre tabindex="0">{escape(chr(10).join(study.commands))}</pre><dl class="facts">{facts}</dl>{each}
 {f'<h3>Notes</h3><ul>{notes}</ul>' if notes else ''}'''
 
 
 EACH = ('task', 'arm', 'seed', 'status', 'learning rate', 'seconds of training', 'config', 'time', 'command')
-SEEDS = ('Seeds are counted from the first one: a command makes the seeds up to that of its run, and skips what is '
-         'there.')
+SEEDS = 'A command makes the runs of one arm on one task, with all their seeds, and skips those that are there.'

@@ -110,7 +110,7 @@ def ranking(one: View) -> str:
             Cell(f'<b>{unbroken(shown(score, scores["mean"]))}</b>', scores['mean']) if scores else
             Cell(f'<span class="missing">{standing.state}</span>', None),
             standing.state, Cell(says, mine.text if mine and mine.difference else None)])
-    table_ = table(('place', 'arm', Cell(charts.track_scale(axis), 'every run'), heading_of(score), 'runs',
+    drawn = table(('place', 'arm', Cell(charts.track_scale(axis), 'every run'), heading_of(score), 'runs',
                     f'against {study.base}'), rows, 'place')
     enough = any(standing.scores and standing.scores['interval'] for standing in one.ranked)
     said = ['Each small dot is one run, the large marker their mean.']
@@ -120,7 +120,7 @@ def ranking(one: View) -> str:
     said += ['The dashed line is guessing.'] if one.task.floor is not None else []
     failed = ('<h4>Failed runs</h4><p>They are not replaced.</p>' + table(('arm', 'seed', 'error'), failures)
               if failures else '')
-    return f'<p>{" ".join(said)}</p>{table_}<h4>The numbers</h4>{one.sheets["ranking"]}{failed}'
+    return f'<p>{unbroken(" ".join(said))}</p>{drawn}<h4>The numbers</h4>{one.sheets["ranking"]}{failed}'
 
 
 def _numbers(one):
@@ -146,7 +146,7 @@ def _strip(study, axis, arm, standing, floor):
                           f'd="M-4-4L4 4M-4 4L4-4"><title>seed {run["seed"]}: failed</title></path></svg>')
             else:
                 marks += (f'<circle class="run" cx="{axis.at(value):.2f}%" cy="72%" r="3.5"><title>seed {run["seed"]}: '
-                          f'{shown(score, value)}</title></circle>')
+                          f'{escape(shown(score, value))}</title></circle>')
         marks += charts.marker(arm, axis.at(scores['mean']), 30, f'mean {shown(score, scores["mean"])}', 'large')
     return charts.track(axis, marks, f'{standing.arm.name}: {said}', floor)
 
@@ -178,7 +178,7 @@ def differences(one: View) -> str:
                      number(pair.verdict.adjusted, 4) if pair.verdict else '–', Cell(verdict(pair), pair.text)])
     points = ' in points of a hundred' if scale == 100 else f' ({score.unit})' if score.unit else ''
     lower = '' if score.higher else ' Lower is better.'
-    return (f'<p>Difference of {escape(score.title)}{points}, mean over runs paired by seed, with its {INTERVAL}. A '
+    return (f'<p>Difference of {escape(score.title + points)}, mean over runs paired by seed, with its {INTERVAL}. A '
             f'filled marker was planned before the runs and is tested; a hollow one describes.{lower}</p>'
             + table(('arm', 'against', Cell(charts.track_scale(axis), 'difference'), 'mean (interval)', 'runs', 'p',
                      'p, Holm', 'verdict'), rows)
