@@ -214,7 +214,7 @@ class _Progress:
         self.count += 1
         self.say(f'{self.count} of {self.total}: {name}: {ended.status} in {duration(ended.seconds)}'
                  + (f', tries: {ended.tries}' if ended.tries > 1 else '')
-                 + (f': {ended.error}' if ended.error else '') + self._left())
+                 + (f': {ended.error}' if ended.error else '') + ('' if ended.status == 'stopped' else self._left()))
 
     def _left(self) -> str:
         """From the mean of what has ended: at work side by side, a job takes so long that one ends so often."""
