@@ -77,6 +77,7 @@ class Loop(NamedTuple):
     dev_sample: int
     keep: str                      # what decides which parameters are best: accuracy, loss or bleu
     patience: int                  # measurements without a better one after which the run ends; 0 = never
+    enough: float                  # accuracy on dev at which, two measurements in a row, the run ends; 0 = never
     average: int                   # the mean of the parameters at so many last measurements is measured too
     plateau_patience: int | None   # measurements without a better one after which the rate falls; None = never
     plateau_factor: float
@@ -175,6 +176,7 @@ RULES = {
     'training.frozen': ('text', lambda value: isinstance(value, str)),
     'training.keep': _one_of(('accuracy', 'loss', 'bleu')),
     'training.patience': _at_least(0),
+    'training.enough': ('from 0 (never) to 1', lambda value: 0 <= value <= 1),
     'training.chunk': _at_least(1),
     'training.report_every': _at_least(1),
     'training.evaluate_every': _at_least(1),
@@ -978,7 +980,7 @@ def loop(config: Config) -> Loop:
     """The loop's own numbers."""
     section = config.training
     return Loop(section.steps, section.report_every, section.evaluate_every, section.checkpoint_every,
-                section.dev_sample, section.keep, section.patience, section.average,
+                section.dev_sample, section.keep, section.patience, section.enough, section.average,
                 section.plateau_patience if section.schedule == 'plateau' else None, section.plateau_factor)
 
 
@@ -1092,7 +1094,7 @@ ADDED = (  # section ('' = none), kind or task of it (None = any), keys
     ('training', None, {
         'accumulate': 1, 'plateau_patience': 3, 'plateau_factor': 0.5, 'weight_decay': 0.0, 'r_drop': 0.0,
         'scheduled_sampling': 'none', 'sampling_steps': 2000, 'sampling_floor': 0.5, 'ema': 0.0, 'average': 1,
-        'frozen': '', 'keep': 'accuracy', 'patience': 0, 'remat': 'none'}),
+        'frozen': '', 'keep': 'accuracy', 'patience': 0, 'enough': 0.0, 'remat': 'none'}),
     ('decoding', None, {'penalise_by': 'wu', 'coverage_penalty': 0.0, 'patience': 0.0}),
     ('evaluation', None, {'tokenizer': '13a'}),
 )
