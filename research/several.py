@@ -54,7 +54,8 @@ class Several:
         """Compiles nothing; raises UserError where seeds of this config cannot be trained in one program."""
         if count < 1:
             raise ValueError(f'the number of seeds is {count}; it must be at least 1')
-        build.check_several(trainer.config, trainer.plans.train)
+        if count > 1:
+            build.check_several(trainer.config, trainer.plans.train)
         self.trainer, self.count = trainer, count
         self._update: loop.Programs | None = None
         self._stack: Callable[[list[State]], State] | None = None

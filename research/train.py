@@ -36,7 +36,7 @@ from research.training import device, loop, state
 from research.training import workdir as workdirs
 from research.training.checkpoint import Checkpoints
 from research.training.kept import Kept
-from research.training.report import Report
+from research.training.report import Report, read_jsonl
 from research.training.step import Metrics, measure_step, summed
 from research.translator import Translator
 

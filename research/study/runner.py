@@ -409,7 +409,8 @@ class _UnitRunner:
         folders = [self._workdir(stage, name.format(rate=rate, seed=seed)) for rate, seed in due]
         if self.way == ways.TOGETHER and len(due) > 1:
             begin = time.perf_counter()
-            outcomes = Several(self.trainer, len(due)).run(folders, [seed for _, seed in due], [rate for rate, _ in due])
+            rates, seeds = zip(*due, strict=True)
+            outcomes = Several(self.trainer, len(due)).run(folders, seeds, rates)
             each = (time.perf_counter() - begin) / len(due)
             yield from ((rate, seed, outcome, each) for (rate, seed), outcome in zip(due, outcomes, strict=True))
             return
