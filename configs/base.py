@@ -83,6 +83,7 @@ def get_config() -> ConfigDict:
     config.training.dev_sample = 500       # dev sentences decoded at each measurement, the same ones every time
     config.training.keep = 'accuracy'      # what decides which parameters are best on dev: accuracy, loss or bleu
     config.training.patience = 0           # measurements without a better one after which the run ends; 0 = never
+    config.training.enough = 0.0           # accuracy on dev: two measurements in a row with it end the run; 0 = never
 
     config.decoding = ConfigDict()
     config.decoding.beams = 1              # W; 1 = greedy

@@ -53,11 +53,11 @@ class Run(NamedTuple):
     folder: pathlib.Path      # its work directory
 
 
-def planned(config: str, sweeps: Sequence[str], given: Sequence[str], workdir: pathlib.Path) -> list[Run]:
+def planned(chosen: str, sweeps: Sequence[str], given: Sequence[str], workdir: pathlib.Path) -> list[Run]:
     """Every run of a sweep, checked as far as it can be without data.
 
     Args:
-      config: a file, or a file and words, as after --config=.
+      chosen: a config file, or one and words, as after --config=.
       sweeps: names of functions of that file; they are combined by product.
       given: further options --config.key=value, the same for all runs.
       workdir: of the sweep.
@@ -65,7 +65,7 @@ def planned(config: str, sweeps: Sequence[str], given: Sequence[str], workdir: p
     Raises:
       UserError: an unknown sweep, a key that the config does not have, a value that it cannot have, the same run twice.
     """
-    path, _, words = config.partition(':')
+    path, _, words = chosen.partition(':')
     runs, combined = [], product(*(command_line.sweep(path, name) for name in sweeps))
     try:
         combined = list(combined)
@@ -74,8 +74,8 @@ def planned(config: str, sweeps: Sequence[str], given: Sequence[str], workdir: p
     for overrides in combined:
         if any(overrides == run.overrides for run in runs):
             raise UserError(f'--sweep={",".join(sweeps)} yields the same run twice: {overrides}')
-        chosen = '+'.join(filter(None, (words, overrides.get(WORDS))))
-        options = (f'--config={path}' + (f':{chosen}' if chosen else ''), *given)
+        said = '+'.join(filter(None, (words, overrides.get(WORDS))))
+        options = (f'--config={path}' + (f':{said}' if said else ''), *given)
         known = flat(command_line.config_alone(__doc__, ['', *options]))
         for key in overrides:
             if key != WORDS and key not in known:

@@ -77,6 +77,7 @@ class Loop(NamedTuple):
     dev_sample: int
     keep: str                      # what decides which parameters are best: accuracy, loss or bleu
     patience: int                  # measurements without a better one after which the run ends; 0 = never
+    enough: float                  # accuracy on dev at which, two measurements in a row, the run ends; 0 = never
     average: int                   # the mean of the parameters at so many last measurements is measured too
     plateau_patience: int | None   # measurements without a better one after which the rate falls; None = never
     plateau_factor: float
@@ -175,6 +176,7 @@ RULES = {
     'training.frozen': ('text', lambda value: isinstance(value, str)),
     'training.keep': _one_of(('accuracy', 'loss', 'bleu')),
     'training.patience': _at_least(0),
+    'training.enough': ('from 0 (never) to 1', lambda value: 0 <= value <= 1),
     'training.chunk': _at_least(1),
     'training.report_every': _at_least(1),
     'training.evaluate_every': _at_least(1),
@@ -941,6 +943,18 @@ def train_step(config: Config, model: contract.EncoderDecoder, optimiser: optax.
     return scheduled_sampling.train_step(model, step, share, never=(PAD, BEGIN))
 
 
+def check_several(config: Config, plan: batches.Plan) -> None:
+    """Raises UserError where several seeds cannot be trained in one program."""
+    if not plan.shapes_without_seed:
+        raise UserError(f'batches.shape_seed is {config.batches.shape_seed}, so the {len(plan.shapes)} shapes of '
+                        'batches come in another order with each seed: for several seeds in one program it must be at '
+                        'least 1, or batches.buckets 1')
+    for side in ('encoder', 'decoder'):
+        if config[side].kind == 'recurrent' and config[side].cell_path != 'scan':
+            raise UserError(f'{side}.cell_path is {config[side].cell_path!r}, which trains one seed at a time: for '
+                            "several in one program it must be 'scan'")
+
+
 def chunk(config: Config) -> int:
     """Rows of [B x T, V] scores made at a time."""
     return config.training.chunk
@@ -966,7 +980,7 @@ def loop(config: Config) -> Loop:
     """The loop's own numbers."""
     section = config.training
     return Loop(section.steps, section.report_every, section.evaluate_every, section.checkpoint_every,
-                section.dev_sample, section.keep, section.patience, section.average,
+                section.dev_sample, section.keep, section.patience, section.enough, section.average,
                 section.plateau_patience if section.schedule == 'plateau' else None, section.plateau_factor)
 
 
@@ -1080,7 +1094,7 @@ ADDED = (  # section ('' = none), kind or task of it (None = any), keys
     ('training', None, {
         'accumulate': 1, 'plateau_patience': 3, 'plateau_factor': 0.5, 'weight_decay': 0.0, 'r_drop': 0.0,
         'scheduled_sampling': 'none', 'sampling_steps': 2000, 'sampling_floor': 0.5, 'ema': 0.0, 'average': 1,
-        'frozen': '', 'keep': 'accuracy', 'patience': 0, 'remat': 'none'}),
+        'frozen': '', 'keep': 'accuracy', 'patience': 0, 'enough': 0.0, 'remat': 'none'}),
     ('decoding', None, {'penalise_by': 'wu', 'coverage_penalty': 0.0, 'patience': 0.0}),
     ('evaluation', None, {'tokenizer': '13a'}),
 )

@@ -36,7 +36,7 @@ from research.training import device, loop, state
 from research.training import workdir as workdirs
 from research.training.checkpoint import Checkpoints
 from research.training.kept import Kept
-from research.training.report import Report
+from research.training.report import Report, read_jsonl
 from research.training.step import Metrics, measure_step, summed
 from research.translator import Translator
 
@@ -250,7 +250,7 @@ class Trainer:
             run.report.resume(0)
             return None, False
         step, saved = found
-        over = (step >= self.loop.steps or self.is_over(step, saved.best)
+        over = (step >= self.loop.steps or self.is_over(step, saved.best) or self.has_enough(run.report, step)
                 or step in run.kept.averaged.steps())  # which is made at the end alone
         run.report.message(f'going on from step {step}' if not over else f'all {step} steps are done'
                            if step >= self.loop.steps else f'the run was over at step {step}')
@@ -285,6 +285,14 @@ class Trainer:
     def is_over(self, step: int, best: Best) -> bool:
         """Whether so many measurements up to this step were no better that the run ends."""
         return 0 < self.loop.patience <= (step - int(best.step)) // self.loop.evaluate_every
+
+    def has_enough(self, report: Report, step: int) -> bool:
+        """Whether the last two measurements on dev up to this step, of those that are reported, are good enough."""
+        if not self.loop.enough:
+            return False
+        found = [line['accuracy'] for line in read_jsonl(report.path)[0]
+                 if line['kind'] == 'dev' and line['step'] <= step][-2:]
+        return len(found) == 2 and all(value is not None and value >= self.loop.enough for value in found)
 
     def loss(self, params: Params, pairs: Sequence[Pair]) -> float:
         """The cross-entropy of the given right answers, a target token: no dropout, no smoothing."""
@@ -549,7 +557,8 @@ class Measuring:
         if self._better(step, scores):
             self.kept.save(step, params)
         self.kept.note(step, params)
-        self.over = step == numbers.steps or self.trainer.is_over(step, self.best)
+        self.over = (step == numbers.steps or self.trainer.is_over(step, self.best)
+                     or self.trainer.has_enough(self.report, step))
         if self.over and numbers.average > 1:
             params = self.kept.mean(step, params)
             if self._better(step, self._measured(step, params, 'dev_averaged')):
@@ -632,8 +641,10 @@ class Saving:
             self.reporting.leave_out(time.perf_counter() - begin)
         if over:
             if step < self.numbers.steps:
-                self.measuring.report.message(f'step {step}: no better for {self.numbers.patience} measurements: the '
-                                              'run is over')
+                enough = self.measuring.trainer.has_enough(self.measuring.report, step)
+                self.measuring.report.message(f'step {step}: ' + (
+                    f'two measurements in a row reached {self.numbers.enough:g}' if enough else
+                    f'no better for {self.numbers.patience} measurements') + ': the run is over')
             raise EnoughError
         self.signals.stop(f'at step {step}')
 

@@ -72,7 +72,7 @@ def run(jobs: Sequence[Job], workers: int, retries: int = 1, console: Console | 
     console = console or Console(stderr=True)
     ended = {job.name: Ended('finished', None, 0, 0.0, '') for job in jobs if job.done()}
     waiting = deque(job for job in jobs if job.name not in ended)
-    free, running, asked = deque(shares(_cores(), workers)), [], False
+    free, running, asked = deque(shares(cores(), workers)), [], False
     with _Signals() as signals, _Progress(console, len(waiting)) as progress:
         progress.say(f'{len(jobs)} jobs, {len(ended)} of them done already, {workers} at a time')
         try:
@@ -127,7 +127,7 @@ def shares(cores: Sequence[int], workers: int) -> list[tuple[int, ...]]:
     return [tuple(cores[low:high]) for low, high in itertools.pairwise(edges)]
 
 
-def _cores() -> list[int]:
+def cores() -> list[int]:
     """Those that this process may use; none where the system does not say."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
 
@@ -214,7 +214,7 @@ class _Progress:
         self.count += 1
         self.say(f'{self.count} of {self.total}: {name}: {ended.status} in {duration(ended.seconds)}'
                  + (f', tries: {ended.tries}' if ended.tries > 1 else '')
-                 + (f': {ended.error}' if ended.error else '') + self._left())
+                 + (f': {ended.error}' if ended.error else '') + ('' if ended.status == 'stopped' else self._left()))
 
     def _left(self) -> str:
         """From the mean of what has ended: at work side by side, a job takes so long that one ends so often."""

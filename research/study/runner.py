@@ -27,6 +27,7 @@ import rich.console
 from research import build, train
 from research.errors import DivergedError, UserError
 from research.locked import locked
+from research.several import Several
 from research.study import arms, budget, card, page, pool, records, tables, testing, tuning, ways
 from research.study.definition import (
     Arm,
@@ -87,7 +88,7 @@ def settled(study: Study, profile: Profile, sizes: Mapping[str, Mapping[str, int
     configs, changes = {}, {}
     for task in _tasks(study, profile):
         base = _config(study, profile, task, study.arm(study.base))
-        if arms.differences(base, arms.override(task.get_config(None), {**task.changes, **profile.changes})):
+        if arms.differences(base, _of_task(study, profile, task, '')):
             raise UserError(f'study {study.name!r}: its base, {study.base}, must be the config that no words choose')
         for arm in study.takes_part(task.name):
             unit, config = Unit(task.name, arm.name), _config(study, profile, task, arm)
@@ -107,7 +108,12 @@ def _tasks(study: Study, profile: Profile) -> list[Task]:
 
 
 def _config(study: Study, profile: Profile, task: Task, arm: Arm) -> Any:
-    return arms.override(task.get_config(arm.words or None), {**task.changes, **profile.changes, **dict(arm.changes)})
+    return arms.override(_of_task(study, profile, task, arm.words), dict(arm.changes))
+
+
+def _of_task(study: Study, profile: Profile, task: Task, words: str) -> Any:
+    ends = {'training.enough': study.threshold} if profile.ends_at_threshold else {}
+    return arms.override(task.get_config(words or None), {**task.changes, **profile.changes, **ends})
 
 
 def solved(study: Study, profile: Profile, say: Say) -> dict[str, dict[str, int]]:
@@ -403,7 +409,8 @@ class _UnitRunner:
         folders = [self._workdir(stage, name.format(rate=rate, seed=seed)) for rate, seed in due]
         if self.way == ways.TOGETHER and len(due) > 1:
             begin = time.perf_counter()
-            outcomes = ways.together(self.trainer, folders, [seed for _, seed in due], [rate for rate, _ in due])
+            rates, seeds = zip(*due, strict=True)
+            outcomes = Several(self.trainer, len(due)).run(folders, seeds, rates)
             each = (time.perf_counter() - begin) / len(due)
             yield from ((rate, seed, outcome, each) for (rate, seed), outcome in zip(due, outcomes, strict=True))
             return

@@ -286,6 +286,9 @@ def probability_of_improvement(a: Scores, b: Scores, resamples: int = RESAMPLES,
       level: of the interval, between 0 and 1.
       seed: of the draws.
 
+    Returns:
+      The probability and its interval, between 0 and 1; 1/2 where neither arm is better.
+
     Raises:
       ValueError: as `paired_difference`.
 

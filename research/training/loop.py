@@ -19,7 +19,8 @@ Hook = Callable[[int, State, Metrics], State | None]
 class Programs:
     """A function of (tree, batch) compiled once for each shape of batch, and never again.
 
-    Calling it with a batch of any other shape raises KeyError: the number of programs is known before training.
+    Calling it with a batch of any other shape raises KeyError: the number of programs is known before training. Axes
+    before B, such as that of several seeds, do not count as shape.
 
     Args of the constructor:
       programs: for each (B, S, T) its program: what `lowering` makes, compiled.
@@ -42,17 +43,24 @@ class Programs:
                    + need.temp_size_in_bytes for need in needs)
 
     def __call__(self, tree, batch: Batch):
-        return self._programs[batch.source.shape, batch.inputs.shape](tree, batch)
+        return self._programs[batch.source_places.segment.shape[-2:], batch.inputs.shape[-2:]](tree, batch)
 
 
-def lowering(function: Callable, tree, shapes: Iterable[Shape], *,
-             donate: bool) -> dict[Shape, Callable[[], jax.stages.Lowered]]:
+def blank_batch(B: int, S: int, T: int) -> Batch:
+    """A batch of this shape with nothing in it: what a program is compiled for."""
+    def zeros(length):
+        return np.zeros((B, length), np.int32)
+    return Batch(zeros(S), Places(zeros(S), zeros(S)), zeros(T), zeros(T), Places(zeros(T), zeros(T)))
+
+
+def lowering(function: Callable, tree, shapes: Iterable[Shape], *, donate: bool,
+             blank: Callable[[int, int, int], Batch] = blank_batch) -> dict[Shape, Callable[[], jax.stages.Lowered]]:
     """What makes `function` ready to be compiled for trees like `tree`, of which only shapes count, and each shape.
 
-    `donate`: the tree is given away, and the result takes its memory.
+    `donate`: the tree is given away, and the result takes its memory. `blank` makes an empty batch of a shape.
     """
     jitted = jax.jit(function, donate_argnums=(0,) if donate else ())
-    return {shape: functools.partial(jitted.lower, tree, blank_batch(*shape)) for shape in shapes}
+    return {shape: functools.partial(jitted.lower, tree, blank(*shape)) for shape in shapes}
 
 
 def free_bytes() -> int | None:
@@ -65,13 +73,6 @@ def free_bytes() -> int | None:
     except OSError:
         return None
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith('MemAvailable:')), None)
-
-
-def blank_batch(B: int, S: int, T: int) -> Batch:
-    """A batch of this shape with nothing in it: what a program is compiled for."""
-    def zeros(length):
-        return np.zeros((B, length), np.int32)
-    return Batch(zeros(S), Places(zeros(S), zeros(S)), zeros(T), zeros(T), Places(zeros(T), zeros(T)))
 
 
 def train(state: State, batches: Iterable[Batch], step: Callable[[State, Batch], tuple[State, Metrics]], steps: int,

@@ -53,11 +53,16 @@ class Report:
         self._bar = self._task = None
         self._keep_until(None)
         self._file = self.path.open('ab', buffering=0)
-        terminal = Console(stderr=True)
-        if console and sys.stderr.isatty() and terminal.is_interactive:
+        if console:
+            self.show()
+
+    def show(self) -> None:
+        """Says on standard error from now on what it has been silent about; a second call does nothing."""
+        self.console, terminal = True, Console(stderr=True)
+        if self._bar is None and sys.stderr.isatty() and terminal.is_interactive:
             self._bar = Progress(TextColumn('step {task.completed}/{task.total}'), BarColumn(),
                                  TextColumn('{task.fields[figures]}'), console=terminal)
-            self._task = self._bar.add_task('', total=steps, figures='')
+            self._task = self._bar.add_task('', total=self.steps, figures='')
             self._bar.start()
 
     def training(self, step: int, metrics: dict[str, float]) -> None:

@@ -52,7 +52,7 @@ def test_what_is_forgotten_is_forgotten_at_its_distance_and_no_other():
 
 def test_the_baseline_is_the_most_frequent_symbol_of_the_other_half():
     rows = [np.array([0, symbol, other]) for symbol, other in
-            zip([1] * 80 + [2] * 40, np.random.default_rng(0).integers(0, 2**30, 120), strict=True)]
+            zip([2] * 80 + [1] * 40, np.random.default_rng(0).integers(0, 2**30, 120), strict=True)]
     found = readout.memory(np.zeros((120, 3)), rows)
     assert found['accuracy'][0] == found['baseline'][0] == pytest.approx(80 / 120, abs=0.1)
 
