@@ -132,6 +132,18 @@ def test_each_seed_learns_what_it_learns_alone(together, whole, alone):
     assert whole[1][0].best_loss != whole[1][1].best_loss
 
 
+def test_what_a_run_is_to_begin_with_each_seed_begins_with(together, alone, tmp_path, monkeypatch):
+    """As with the vectors of a file: parameters made of the random ones of each."""
+    monkeypatch.setattr(train.Trainer, 'given', lambda self, report: lambda params: jax.tree.map(
+        lambda leaf: 3 * np.asarray(leaf), params))
+    together.run(folders(tmp_path / 'together'), SEEDS, console=False)
+    together.trainer.run(tmp_path / 'alone', SEEDS[1], console=False)
+    first, expected, other = (reported(folder)[0]['loss'] for folder in (
+        tmp_path / 'together' / '11', tmp_path / 'alone', alone[0] / '11'))
+    assert first == pytest.approx(expected, abs=1e-5)
+    assert abs(first - other) > 0.01
+
+
 def test_learning_rates_may_differ_and_so_may_seeds(together, tmp_path):
     """A seed twice with two rates, and another: each as alone."""
     seeds, rates = (10, 10, 12), (2e-3, 5e-4, 1e-3)
@@ -188,33 +200,24 @@ def test_as_many_programs_are_compiled_as_for_one_seed_and_two_more(compiled, wh
     assert not COMPILES
 
 
-def test_the_time_of_measuring_one_seed_is_in_no_window_of_another(monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(train.time, 'perf_counter', lambda: now[0])
-    clock = train.Clock()
-    told = [[], []]
-    feed = train.Feed(iter(()), lambda shape: 0.0)
-    feed.totals = train.Totals(0.0, 10, 5, 0.0)
+def test_the_time_of_measuring_one_seed_is_in_no_window_of_another(together, tmp_path, monkeypatch):
+    """Each measurement takes 1000 seconds by a clock that else stands nearly still."""
+    now, original = [100.0], train.Measuring._scores
 
-    class Told:
-        def __init__(self, lines):
-            self.lines = lines
+    def tick():
+        now[0] += 1e-6
+        return now[0]
 
-        def training(self, step, metrics):
-            self.lines.append(metrics['seconds'])
-    one, other = (train.Reporting(Told(lines), 2, feed, train.device.Peak(1.0, True, ''), clock) for lines in told)
-    feed.totals = train.Totals(0.0, 20, 10, 0.0)
-    metrics = {'loss': np.float32(1), 'tokens': np.float32(1), 'gradient_norm': np.float32(1)}
-    now[0] += 3
-    one(1, None, metrics)
-    other(1, None, metrics)
-    now[0] += 50
-    one.leave_out(50)
-    now[0] += 2
-    for reporting in (one, other):
-        reporting.close(2)
-        reporting.flush()
-    assert told == [[5.0], [5.0]]
+    def scores(self, params):
+        now[0] += 1000
+        return original(self, params)
+    monkeypatch.setattr(train.time, 'perf_counter', tick)
+    monkeypatch.setattr(train.Measuring, '_scores', scores)
+    together.run(folders(tmp_path), SEEDS, console=False)
+    for folder in folders(tmp_path):
+        lines = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+        assert max(line['seconds'] for line in lines if line['kind'] == 'train') < 1
+        assert min(line['seconds'] for line in lines if line['kind'] == 'dev') > 999
 
 
 # ------------------------------------------------------------------------------------------------------- stop and go on

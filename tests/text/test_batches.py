@@ -625,6 +625,7 @@ def test_every_pair_comes_exactly_once_an_epoch_of_packed_rows(packed, number):
 
 def test_packed_rows_are_decided_by_seed_and_number_alone(packed, pairs):
     again = PackedPlan(pairs, (30, 28), 3, seed=9).with_seed(3)
+    assert again.shapes_without_seed
     for k in (2 * len(packed) + 1, 0, len(packed) - 1, 0):
         assert same(packed[k], again[k])
     orders = [[ids.tolist() for ids in epoch(one, number)] for one, number in (

@@ -240,6 +240,14 @@ def test_a_silent_report_writes_files_only(quiet, tmp_path, capsys):
     assert len(lines(tmp_path)) == 2
 
 
+def test_a_silent_report_speaks_once_it_is_shown(quiet, capsys):
+    quiet.message('before')
+    for _ in range(2):
+        quiet.show()
+    quiet.training(50, {'loss': 2.5})
+    assert capsys.readouterr().err.splitlines() == ['step 50/100  loss 2.5000']
+
+
 class Terminal(io.StringIO):
     """What is written to a terminal of 120 columns."""
 
