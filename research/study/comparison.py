@@ -4,15 +4,20 @@ Runs are paired by seed. Only what was planned before the runs is tested; every 
 interval that describes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
+from research.evaluation import translation
 from research.study import records as record_file
 from research.study import steps
-from research.study.records import Planned, Score, StudyInfo
-from research.study.statistics import Difference, Verdict, paired_difference, verdicts
+from research.study.records import Beside, Planned, Score, StudyInfo
+from research.study.statistics import ALPHA, Difference, Verdict, paired_difference, verdicts
+from research.study.variance import runs_to_show, two_way_bootstrap
 
 DESCRIBED = 'not planned: describes'
+RESAMPLES = 2000  # of seeds and test pairs at once: an interval that is shown and not tested
 
 
 class Compared(NamedTuple):
@@ -65,7 +70,66 @@ def said_of(study: StudyInfo, differences: dict[Planned, Difference | None]) -> 
     sign = 1 if study.score.higher else -1
     turned = {one: found if sign > 0 else found._replace(mean=-found.mean, low=-found.high, high=-found.low)
               for one, found in differences.items() if found is not None}
-    return verdicts(turned, len(study.planned), study.phase) if turned else {}
+    found = verdicts(turned, len(study.planned), study.phase) if turned else {}
+    return {one: _with_sentences(verdict, study.beside.get(one), sign) for one, verdict in found.items()}
+
+
+def _with_sentences(verdict: Verdict, beside: Beside | None, sign: int) -> Verdict:
+    """Of translations a claim also needs that the sentences of the median seeds say the same."""
+    if beside is None or beside.sentences is None or verdict.word not in ('better', 'worse'):
+        return verdict
+    agree = beside.sentences.p <= ALPHA and (sign * beside.sentences.difference > 0) == (verdict.word == 'better')
+    return verdict if agree else verdict._replace(word='no difference shown')
+
+
+def beside(study: StudyInfo, records: Sequence[dict], references: Mapping[str, Sequence[tuple[str, ...]]],
+           tokenizer: str | None) -> dict[Planned, Beside]:
+    """What else is known of each planned comparison that has runs.
+
+    The test of sentences is of the two runs whose score on dev is the median of their arm (of an even number the lower
+    one), by approximate randomisation. `both` and `needed` are of the pairs of seeds.
+
+    Args:
+      study: whose planned comparisons.
+      records: its runs.
+      references: of the test sentences of each task that was translated.
+      tokenizer: of sacreBLEU; None where nothing was translated.
+    """
+    found = {}
+    for one in study.planned:
+        runs = record_file.select(study, one.task, records)
+        mine, theirs = ({run['seed']: run for run in runs[name]} for name in (one.arm, one.against))
+        seeds = sorted(mine.keys() & theirs.keys())
+        if not seeds:
+            continue
+        pairs = [(mine[seed], theirs[seed]) for seed in seeds]
+        differences = [value(study.score, a) - value(study.score, b) for a, b in pairs]
+        needed = runs_to_show(differences, comparisons=len(study.planned)) if len(pairs) > 1 else None
+        sentences = translation.approximate_randomisation(
+            *(_median(list(arm.values()))['outputs'] for arm in (mine, theirs)), references[one.task], tokenizer
+        ) if one.task in references else None
+        found[one] = Beside(sentences, _both(study.score, pairs), needed)
+    return found
+
+
+def _median(runs):
+    """The run whose BLEU on dev is in the middle."""
+    finished = sorted((run for run in runs if run['status'] == 'finished'), key=lambda run: run['dev']['bleu'])
+    return finished[(len(finished) - 1) // 2]
+
+
+def _both(score, pairs):
+    """Of scores that are a share of right test pairs, which are known one by one."""
+    if score.name != 'accuracy' or any(run['status'] == 'failed' or not run['right'] for pair in pairs for run in pair):
+        return None
+    a, b = (np.stack([bits(run) for run in arm]) for arm in zip(*pairs, strict=True))
+    return two_way_bootstrap(a, b, RESAMPLES)
+
+
+def bits(run: dict) -> np.ndarray:
+    """Which test pairs of a run are right: bool [pairs]."""
+    count = sum(row['count'] for row in run['by_length'])
+    return np.unpackbits(np.frombuffer(bytes.fromhex(run['right']), np.uint8), count=count).astype(bool)
 
 
 def _difference(score: Score, runs: dict[str, list[dict]], one: Planned) -> Difference | None:

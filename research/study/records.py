@@ -27,10 +27,12 @@ and a finished run, where a failed one may have None or nothing at all, has
     by_length   [{'low', 'high', 'count', 'right', 'tokens', 'tokens_right', 'loss'}]: test pairs by source length (of
                 a model without a source: by target length), both ends inclusive; loss is the sum; perhaps 'bleu'
     curve       [{'step', 'train_loss', 'dev_loss', 'dev_accuracy'}], None where nothing was measured
+    dev         {'accuracy', 'loss'}, perhaps 'bleu': the measurement on dev that chose the parameters
     right       str: which test pairs are right, in order: the bits in hexadecimal, the first one highest; None where
                 pairs are not right or wrong
     alignment   None or {'error_rate', 'shift', 'error_rate_shifted'}
     diagnostics {name: number, list or None}: how it reads (research/analysis/diagnostics.py)
+    outputs     the lines that were written, of translations; else None
     examples    [{'rule', 'source', 'answer', 'output', 'right', 'weights'}]; source, answer and output are lists of
                 symbols; weights are a list of heads of rows, one for each output symbol, of one weight for each source
                 symbol, where rows and columns may have one more for the end symbol; None where no positions are read
@@ -47,8 +49,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from research.errors import UserError
 
@@ -90,6 +92,14 @@ class Planned(NamedTuple):
     against: str
 
 
+class Beside(NamedTuple):
+    """What else is known of a planned comparison: of the test sentences, and of how many runs it takes."""
+
+    sentences: Any | None   # evaluation.translation.Comparison of the median seeds' outputs; None = no translations
+    both: Any | None        # variance.TwoWay: other seeds and other test pairs at once; None where pairs have no score
+    needed: int | None      # runs that would show the difference, if it is as large as it seems; None = none would
+
+
 class Finding(NamedTuple):
     """One expectation of a study, written down before the runs, and what came of it."""
 
@@ -115,6 +125,7 @@ class StudyInfo(NamedTuple):
     findings: tuple[Finding, ...]
     commands: tuple[str, ...]        # repeat everything, one line each
     notes: tuple[str, ...]
+    beside: Mapping[Planned, Beside] = {}  # of the planned comparisons that have runs
 
 
 NUMBER = (int, float)

@@ -24,11 +24,11 @@ import jax
 import numpy as np
 import rich.console
 
-from research import build, train
+from research import build, evaluate, train
 from research.errors import DivergedError, UserError
 from research.locked import locked
 from research.several import Several
-from research.study import arms, budget, card, page, pool, records, tables, testing, tuning, ways
+from research.study import arms, budget, card, comparison, page, pool, records, tables, testing, tuning, ways
 from research.study.definition import (
     Arm,
     Budget,
@@ -375,10 +375,8 @@ class _UnitRunner:
             if isinstance(outcome, DivergedError):
                 record |= {'status': 'failed', 'error': str(outcome)}
             else:
-                bleu = {} if self.trainer.tokenizer is None else {'bleu': outcome.best_bleu}
                 record |= {'status': 'finished', 'error': None, 'steps': self.trainer.loop.steps,
-                           'best_step': outcome.best_step, 'seconds': round(seconds, 1),
-                           'dev': {'accuracy': outcome.best_accuracy, 'loss': outcome.best_loss, **bleu}}
+                           'best_step': outcome.best_step, 'seconds': round(seconds, 1), 'dev': self._dev(outcome)}
             records.append_tuning(self.folders.results / TUNING, record)
 
     def run(self, rate: tuning.Choice) -> None:
@@ -399,9 +397,20 @@ class _UnitRunner:
                                         self.study.task(self.unit.task).probe)
                 tested['seconds']['compile'] += round(self.trainer.compile_seconds - compiled, 2)
                 compiled = self.trainer.compile_seconds
-                record |= {'status': 'finished', 'error': None,
-                           'programs': before, **tested}
+                record |= {'status': 'finished', 'error': None, 'dev': self._dev(outcome), 'programs': before, **tested}
+                self._keep_references()
             records.append(self.folders.results / RESULTS, record)
+
+    def _dev(self, outcome: train.Outcome) -> dict[str, float]:
+        bleu = {} if self.trainer.tokenizer is None else {'bleu': outcome.best_bleu}
+        return {'accuracy': outcome.best_accuracy, 'loss': outcome.best_loss, **bleu}
+
+    def _keep_references(self) -> None:
+        """The right translations of the test set, once for all arms: what their outputs are compared by again."""
+        if self.trainer.tokenizer is not None:
+            pairs = testing.spread(self.data.corpus.test, self.profile.test_sample)
+            workdirs.replace(_references(self.folders, self.unit.task), json.dumps({
+                'tokenizer': self.trainer.tokenizer, 'references': evaluate.references(pairs)}) + '\n')
 
     def _trained(self, stage: str, due: Sequence[tuple[float, int]],
                  name: str) -> Iterator[tuple[float, int, train.Outcome | DivergedError, float]]:
@@ -443,6 +452,10 @@ class _UnitRunner:
         return {'shared': len(shared), 'equal': sum(np.array_equal(mine[name], theirs[name]) for name in shared)}
 
 
+def _references(folders: Folders, task: str) -> pathlib.Path:
+    return folders.results / f'references-{task}.json'
+
+
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
 
@@ -454,6 +467,7 @@ def finish(study: Study, profile_name: str, folders: Folders, console: rich.cons
     """Writes card, page and tables from the records that are there, and prints the tables of the ranking."""
     found, tried = records.read(folders.results / RESULTS), records.read_tuning(folders.results / TUNING)
     info = described(study, profile_name, found, failures)
+    info = info._replace(beside=_beside(info, folders, found))
     card.write(folders.results / 'README.md', info, found, tried)
     page.write(folders.results / 'report.html', info, found, tried)
     tables.write(folders.results / 'tables', card.sections(info, found, tried))
@@ -468,6 +482,14 @@ def finish(study: Study, profile_name: str, folders: Folders, console: rich.cons
         ('results', RESULTS), ('card', 'README.md'), ('report', 'report.html'), ('tables', 'tables'))),
         markup=False, highlight=False, soft_wrap=True)
     return info
+
+
+def _beside(info: records.StudyInfo, folders: Folders, found: Sequence[dict]) -> dict:
+    texts = {task.name: json.loads(_references(folders, task.name).read_text(encoding='utf-8'))
+             for task in info.tasks if _references(folders, task.name).exists()}
+    tokenizer = next((text['tokenizer'] for text in texts.values()), None)
+    references = {task: [tuple(lines) for lines in text['references']] for task, text in texts.items()}
+    return comparison.beside(info, found, references, tokenizer)
 
 
 def described(study: Study, profile_name: str, found: Sequence[dict],

@@ -115,11 +115,6 @@ def bits(right: np.ndarray) -> str:
     return np.packbits(right).tobytes().hex()
 
 
-def from_bits(text: str, count: int) -> np.ndarray:
-    """What `bits` made of bool [count]."""
-    return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=count).astype(bool)
-
-
 def _warm(steps):
     """Seconds of a step: the median over the windows of the report, the first of which is not warm."""
     before, each = 0, []
@@ -168,7 +163,7 @@ def _asked(trainer, params, pairs):
     return {
         'scores': {'accuracy': float(np.mean(right)), 'token_error_rate': 1.0 - totals['token_accuracy'], **totals},
         'by_length': _by_length(sizes, build.length_edges(trainer.config), right, given, None),
-        'right': bits(right), 'alignment': None, 'examples': [],
+        'right': bits(right), 'outputs': None, 'alignment': None, 'examples': [],
         'seconds': {'compile': 0.0, 'evaluate': round(testing, 2)}}
 
 
