@@ -35,7 +35,7 @@ MAY_IMPORT = {
                             'research.compiling'},
     'research.study': {'research.build', 'research.train', 'research.several', 'research.evaluate',
                        'research.translator', 'research.text', 'research.training', 'research.evaluation',
-                       'research.analysis', 'research.models.contract', 'research.locked'},
+                       'research.analysis', 'research.models.contract', 'research.locked', 'research.compiling'},
     'research.command_line': set(),
     'research.train': {'research'},
     'research.several': {'research'},
