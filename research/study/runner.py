@@ -17,7 +17,7 @@ import hashlib
 import json
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -482,6 +482,30 @@ def finish(study: Study, profile_name: str, folders: Folders, console: rich.cons
         ('results', RESULTS), ('card', 'README.md'), ('report', 'report.html'), ('tables', 'tables'))),
         markup=False, highlight=False, soft_wrap=True)
     return info
+
+
+def summary(studies: Iterable[Study], folder: pathlib.Path) -> str:
+    """What recorded studies have found, as Markdown: one line each, with a link to its card.
+
+    Args:
+      studies: in order.
+      folder: holds the results of each in a folder of its name.
+    """
+    rows = []
+    for study in studies:
+        found = records.read(folder / study.name / RESULTS)
+        if not found:
+            continue
+        info = described(study, found[0]['profile'], found)
+        marks = [finding.mark.split(' at ')[0] for finding in info.findings]
+        said = [one.verdict.word for one in comparison.compare(info, found) if one.verdict]
+        rows.append((f'[{study.name}]({study.name}/README.md)', study.question, str(len(found)), *(
+            ', '.join(f'{words.count(word)} {word}' for word in dict.fromkeys(words)) or '–' for words in (marks, said))))
+    lines = ['# Studies', '', 'Made by `python -m experiments.run --summary`. Each study has a card (README.md), its '
+             'records (results.jsonl, tuning.jsonl) and report.html.', '',
+             '| study | question | runs | expectations | planned comparisons |', '|---|---|---|---|---|',
+             *(f'| {" | ".join(row)} |' for row in rows)]
+    return '\n'.join(lines) + '\n'
 
 
 def _beside(info: records.StudyInfo, folders: Folders, found: Sequence[dict]) -> dict:
