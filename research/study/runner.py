@@ -499,8 +499,9 @@ def summary(studies: Iterable[Study], folder: pathlib.Path) -> str:
         info = described(study, found[0]['profile'], found)
         marks = [finding.mark.split(' at ')[0] for finding in info.findings]
         said = [one.verdict.word for one in comparison.compare(info, found) if one.verdict]
-        rows.append((f'[{study.name}]({study.name}/README.md)', study.question, str(len(found)), *(
-            ', '.join(f'{words.count(word)} {word}' for word in dict.fromkeys(words)) or '–' for words in (marks, said))))
+        counted = (', '.join(f'{words.count(word)} {word}' for word in dict.fromkeys(words)) or '–'
+                   for words in (marks, said))
+        rows.append((f'[{study.name}]({study.name}/README.md)', study.question, str(len(found)), *counted))
     lines = ['# Studies', '', 'Made by `python -m experiments.run --summary`. Each study has a card (README.md), its '
              'records (results.jsonl, tuning.jsonl) and report.html.', '',
              '| study | question | runs | expectations | planned comparisons |', '|---|---|---|---|---|',
