@@ -391,13 +391,13 @@ class _UnitRunner:
             if isinstance(outcome, DivergedError):
                 record |= {'status': 'failed', 'error': str(outcome)}
             else:
-                before = self.trainer.programs_compiled()
                 tested = testing.record(self.trainer, self._workdir('runs', f'{seed}'), outcome,
                                         self.profile.test_sample,
                                         self.study.task(self.unit.task).probe)
                 tested['seconds']['compile'] += round(self.trainer.compile_seconds - compiled, 2)
                 compiled = self.trainer.compile_seconds
-                record |= {'status': 'finished', 'error': None, 'dev': self._dev(outcome), 'programs': before, **tested}
+                record |= {'status': 'finished', 'error': None, 'dev': self._dev(outcome),
+                           'programs': sum(self.trainer.program_count().values()), **tested}
                 self._keep_references()
             records.append(self.folders.results / RESULTS, record)
 
