@@ -330,12 +330,15 @@ def _of(record: dict, study: Study, profile_name: str, unit: Unit) -> bool:
 
 def _check(study: Study, profile_name: str, folders: Folders, found: Settled) -> None:
     """Raises UserError where a recorded run was made with another config than its arm has now."""
-    path = folders.results / RESULTS
-    sample = study.profiles[profile_name].test_sample
+    path, profile = folders.results / RESULTS, study.profiles[profile_name]
     for record in records.read(path):
         unit = Unit(record['task'], record['arm'])
-        if _of(record, study, profile_name, unit) and (unit not in found.configs or record['run'] != digest(
-                found.configs[unit], record['seed'], record['rate']['value'], sample)):
+        if not _of(record, study, profile_name, unit):
+            continue
+        config = found.configs.get(unit)
+        rate = record['rate']['value'] if config is None or profile.rates else build.rate(config)
+        if config is None or (record['rate']['choice'] == 'fixed') == bool(profile.rates) or record['run'] != digest(
+                config, record['seed'], rate, profile.test_sample):
             raise UserError(f'{path} holds a run of arm {unit.arm!r} on {unit.task} with seed {record["seed"]} and '
                             'another config than it has now. Choose another --results')
 
@@ -442,6 +445,11 @@ class _UnitRunner:
 
     def run(self, rate: tuning.Choice) -> None:
         """Trains and tests the seeds that have no run yet, each recorded as soon as it is tested."""
+        path = self.folders.results / RESULTS
+        for record in records.read(path):
+            if _of(record, self.study, self.profile_name, self.unit) and record['rate']['value'] != rate.value:
+                raise UserError(f'{path} holds runs of {self.unit} with rate {record["rate"]["value"]:g}, and now '
+                                f'{rate.value:g} is the best one. Choose another --results')
         due = [(rate.value, seed) for seed in missing(self.study, self.profile_name, self.unit, self.folders)]
         shared = self._shared(due[0][1]) if due else None
         compiled = self.trainer.compile_seconds
