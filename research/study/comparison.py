@@ -71,14 +71,15 @@ def said_of(study: StudyInfo, differences: dict[Planned, Difference | None]) -> 
     turned = {one: found if sign > 0 else found._replace(mean=-found.mean, low=-found.high, high=-found.low)
               for one, found in differences.items() if found is not None}
     found = verdicts(turned, len(study.planned), study.phase) if turned else {}
-    return {one: _with_sentences(verdict, study.beside.get(one), sign) for one, verdict in found.items()}
+    return {one: _with_sentences(verdict, study.beside.get(one), study.score.name) for one, verdict in found.items()}
 
 
-def _with_sentences(verdict: Verdict, beside: Beside | None, sign: int) -> Verdict:
-    """Of translations a claim also needs that the sentences of the median seeds say the same."""
-    if beside is None or beside.sentences is None or verdict.word not in ('better', 'worse'):
+def _with_sentences(verdict: Verdict, beside: Beside | None, score: str) -> Verdict:
+    """Of translations a claim also needs that the sentences of the median seeds say the same, by BLEU."""
+    sentences = beside.sentences if beside else None
+    if verdict.word not in ('better', 'worse') or (sentences is None and score != 'bleu'):
         return verdict
-    agree = beside.sentences.p <= ALPHA and (sign * beside.sentences.difference > 0) == (verdict.word == 'better')
+    agree = sentences is not None and sentences.p <= ALPHA and (sentences.difference > 0) == (verdict.word == 'better')
     return verdict if agree else verdict._replace(word='no difference shown')
 
 
@@ -86,8 +87,9 @@ def beside(study: StudyInfo, records: Sequence[dict], references: Mapping[str, S
            tokenizer: str | None) -> dict[Planned, Beside]:
     """What else is known of each planned comparison that has runs.
 
-    The test of sentences is of the two runs whose score on dev is the median of their arm (of an even number the lower
-    one), by approximate randomisation. `both` and `needed` are of the pairs of seeds.
+    The test of sentences is of the two runs whose BLEU on dev is the median of their arm (of an even number the lower
+    one), by approximate randomisation; an arm whose runs all failed has none. `both` and `needed` are of the pairs of
+    seeds.
 
     Args:
       study: whose planned comparisons.
@@ -105,17 +107,17 @@ def beside(study: StudyInfo, records: Sequence[dict], references: Mapping[str, S
         pairs = [(mine[seed], theirs[seed]) for seed in seeds]
         differences = [value(study.score, a) - value(study.score, b) for a, b in pairs]
         needed = runs_to_show(differences, comparisons=len(study.planned)) if len(pairs) > 1 else None
-        sentences = translation.approximate_randomisation(
-            *(_median(list(arm.values()))['outputs'] for arm in (mine, theirs)), references[one.task], tokenizer
-        ) if one.task in references else None
+        middle = [_median(runs[name]) for name in (one.arm, one.against)] if one.task in references else [None]
+        sentences = None if None in middle else translation.approximate_randomisation(
+            *(run['outputs'] for run in middle), references[one.task], tokenizer)
         found[one] = Beside(sentences, _both(study.score, pairs), needed)
     return found
 
 
 def _median(runs):
-    """The run whose BLEU on dev is in the middle."""
+    """The run whose BLEU on dev is in the middle; None where all failed."""
     finished = sorted((run for run in runs if run['status'] == 'finished'), key=lambda run: run['dev']['bleu'])
-    return finished[(len(finished) - 1) // 2]
+    return finished[(len(finished) - 1) // 2] if finished else None
 
 
 def _both(score, pairs):
