@@ -289,7 +289,7 @@ def planned_sheet(study: StudyInfo, compared: Sequence[Compared]) -> Sheet:
         rows.append((one.task, one.arm, one.against, difference(study.score, found) if found else '–',
                      str(found.n) if found else '0', number(found.p, 4) if found else '–',
                      number(verdict.adjusted, 4) if verdict else '–', one.text if verdict else 'not run',
-                     *_beside(study, study.beside.get(study.planned[len(rows)]))))
+                     *_beside(study, study.beside.get(study.planned[len(rows)]), found.n if found else 0)))
     return Sheet('planned', 'Planned comparisons', COMPARISON, rows,
                  f'Difference of {heading_of(study.score)}: mean over runs paired by seed and its {INTERVAL}; p: exact '
                  'sign-flip permutation test, two-sided; Holm: corrected for all '
@@ -298,14 +298,17 @@ def planned_sheet(study: StudyInfo, compared: Sequence[Compared]) -> Sheet:
                  'translations needs, too. Runs it takes: to show a difference as large with a power of 80 %.')
 
 
-def _beside(study, found):
-    """Seeds and test pairs at once, the sentences of the median seeds, and how many runs would show the difference."""
+def _beside(study, found, pairs):
+    """Seeds and test pairs at once, the sentences of the median seeds, and how many runs would show the difference.
+
+    One pair of runs says nothing of how much seeds differ.
+    """
     if found is None:
         return ('–',) * 3
     both, sentences = found.both, found.sentences
     return ('–' if both is None else f'{signed(study.score, both.low)} to {signed(study.score, both.high)}',
             '–' if sentences is None else f'{sentences.difference:+.1f} BLEU, p = {sentences.p:.2g}',
-            'more than can be counted' if found.needed is None else count(found.needed))
+            '–' if pairs < 2 else 'more than can be counted' if found.needed is None else count(found.needed))
 
 
 def difference(score: Score, found: Difference) -> str:
