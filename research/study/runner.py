@@ -391,13 +391,13 @@ class _UnitRunner:
             if isinstance(outcome, DivergedError):
                 record |= {'status': 'failed', 'error': str(outcome)}
             else:
-                before = self.trainer.programs_compiled()
                 tested = testing.record(self.trainer, self._workdir('runs', f'{seed}'), outcome,
                                         self.profile.test_sample,
                                         self.study.task(self.unit.task).probe)
                 tested['seconds']['compile'] += round(self.trainer.compile_seconds - compiled, 2)
                 compiled = self.trainer.compile_seconds
-                record |= {'status': 'finished', 'error': None, 'dev': self._dev(outcome), 'programs': before, **tested}
+                record |= {'status': 'finished', 'error': None, 'dev': self._dev(outcome),
+                           'programs': sum(self.trainer.program_count().values()), **tested}
                 self._keep_references()
             records.append(self.folders.results / RESULTS, record)
 
@@ -407,10 +407,13 @@ class _UnitRunner:
 
     def _keep_references(self) -> None:
         """The right translations of the test set, once for all arms: what their outputs are compared by again."""
+        path = _references(self.folders, self.unit.task)
         if self.trainer.tokenizer is not None:
             pairs = testing.spread(self.data.corpus.test, self.profile.test_sample)
-            workdirs.replace(_references(self.folders, self.unit.task), json.dumps({
+            own = path.with_name(f'{path.stem}-{self.unit.arm}.json')  # units may write at the same time
+            workdirs.replace(own, json.dumps({
                 'tokenizer': self.trainer.tokenizer, 'references': evaluate.references(pairs)}) + '\n')
+            own.replace(path)
 
     def _trained(self, stage: str, due: Sequence[tuple[float, int]],
                  name: str) -> Iterator[tuple[float, int, train.Outcome | DivergedError, float]]:
