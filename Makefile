@@ -4,11 +4,10 @@ WORKERS ?= 2
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 READY := .venv/installed-$(VERSION)
 
-.PHONY: demo test test-slow test-peers test-cost study learn translation cost benchmark catalogue check clean
+.PHONY: demo test test-slow test-peers test-cost study studies learn translation cost benchmark catalogue check clean
 
 demo: $(READY)
-	.venv/bin/python -m experiments.run forgetting --task pronunciation \
-		--arms none,additive,multi_head_dot,transformer --seeds 2 --profile demo
+	.venv/bin/python -m experiments.run forgetting --profile demo --arms none,additive,multi_head_dot,transformer
 
 test: $(READY)
 	.venv/bin/python -m pytest -n $(WORKERS) --dist worksteal
@@ -25,14 +24,17 @@ test-peers: $(READY)
 test-cost: $(READY)
 	.venv/bin/python -m pytest -n 0 -m cost tests/test_cost.py
 
+# One study, `make study STUDY=copying`, or all of them: hours; started again, they go on. Records, cards and reports
+# stand in experiments/<study>, what all have found in experiments/README.md.
+STUDY ?= forgetting
+STUDIES = forgetting copying content_free reading_window positions energy_scale gradient_reach key_value_heads \
+	window_reach recall selective_copying parity extrapolation source_order attention_on_translation
 study: $(READY)
-	for task in pronunciation copy; do \
-		.venv/bin/python -m experiments.run forgetting --task $$task --profile cpu || exit; \
-	done
-	{ echo '# forgetting'; for task in pronunciation copy; do \
-		echo; sed 's/^#/##/' runs/forgetting/$$task/cpu/card.md; done; } > experiments/forgetting/README.md
-	cat runs/forgetting/pronunciation/cpu/results.jsonl runs/forgetting/copy/cpu/results.jsonl \
-		> experiments/forgetting/results.jsonl
+	.venv/bin/python -m experiments.run $(STUDY) --profile cpu --results experiments/$(STUDY)
+	.venv/bin/python -m experiments.run --summary > experiments/README.md
+
+studies: $(READY)
+	for study in $(STUDIES); do $(MAKE) study STUDY=$$study || exit; done
 	.venv/bin/python -m experiments.forgetting.picture
 
 catalogue: $(READY)

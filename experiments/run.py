@@ -42,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog='experiments.run', description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('study', choices=STUDIES)
+    parser.add_argument('study', nargs='?', help=', '.join(STUDIES))
+    parser.add_argument('--summary', action='store_true', help='only say what the recorded studies have found')
     parser.add_argument('--profile', choices=('small', 'demo', 'cpu', 'full'), default='cpu',
                         help='how much: seconds, minutes, an hour or two on two cores, an accelerator')
     parser.add_argument('--arms', help='names joined by commas (default: all)')
@@ -57,6 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with one_line_errors('experiments.run'):
         compiling.keep_programs()
         memory.keep_freed()
+        if options.summary:
+            print(runner.summary(STUDIES.values(), pathlib.Path('experiments')), end='')
+            return
+        if options.study not in STUDIES:
+            raise UserError(f'the study is {options.study!r}; it must be one of {", ".join(STUDIES)}')
         study = STUDIES[options.study]
         if options.profile not in study.profiles:
             raise UserError(f'--profile is {options.profile!r}; {study.name} has {", ".join(study.profiles)}')

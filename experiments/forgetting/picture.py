@@ -19,7 +19,7 @@ def draw(results: pathlib.Path, path: pathlib.Path) -> None:
     """One panel a task: the line is the mean over seeds, the band goes from the lowest to the highest seed."""
     figure = Figure(figsize=(11, 4.4), layout='constrained')
     panels = figure.subplots(1, len(TITLES), sharey=True)
-    found = records.read(results)
+    found = records.read_lines(results)
     for panel, task in zip(panels, TITLES, strict=True):
         for arm in ARMS:
             runs = [run for run in found if (run['task'], run['arm'], run['status']) == (task, arm.name, 'finished')]

@@ -26,7 +26,8 @@ from research.training import workdir
 MATCHED = {'parameters': 0.01, 'flops': 0.02}  # by protocol: so far may an arm be from the base
 HALF = ('Half-length: where the mean, in straight lines between the middles of the lengths, has lost half of what it '
         'has above guessing at the shortest length.')
-SECONDS = 'seconds: train without measuring and saving, evaluate without compiling, step: one warm step'
+SECONDS = ('seconds: train without measuring and saving, evaluate without compiling, step: one warm step; of '
+           'processes side by side where the seeds run so')
 
 
 class Standing(NamedTuple):
@@ -498,7 +499,7 @@ def rate_note(study: StudyInfo) -> str:
 
 COSTS = ('parameters', 'without embeddings', 'against the base', 'FLOPs a token', 'against the base, FLOPs',
          'readable floats', 'state bytes', 'padding, %', 'steps', 'programs', 'seconds: compile (once)', 'train',
-         'evaluate', 'step')
+         'evaluate', 'step', 'shared with the base, of them equal at the start')
 
 
 def costs(study: StudyInfo, standing: Standing, base: Standing | None) -> tuple[str, ...]:
@@ -523,7 +524,13 @@ def costs(study: StudyInfo, standing: Standing, base: Standing | None) -> tuple[
             beside('flops_per_token', 'flops'), count(average('readable_floats')),
             '–' if state is None else count(state), number(100 * average('padding')), count(average('steps')),
             number(average('programs'), 0), number(max(seconds('compile'))), number(mean(seconds('train'))),
-            number(mean(seconds('evaluate'))), number(mean(seconds('step')), 4))
+            number(mean(seconds('evaluate'))), number(mean(seconds('step')), 4), _start(standing))
+
+
+def _start(standing):
+    """How many arrays of parameters an arm shares with the base, and how many of them start with the same numbers."""
+    found = next((run['starts_equal'] for run in standing.finished if run.get('starts_equal')), None)
+    return '–' if found is None else f'{found["shared"]}, {found["equal"]}'
 
 
 def against(value: float, base: float, tolerance: float, marked: bool) -> str:

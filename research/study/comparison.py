@@ -37,6 +37,14 @@ class Compared(NamedTuple):
         whole = self.verdict.word in ('exploratory', 'too few runs')  # they say what is missing
         return self.verdict.text if whole else f'{self.verdict.word} (n = {self.verdict.difference.n})'
 
+    @property
+    def turned(self) -> 'Compared':
+        """The same comparison, seen from the other arm."""
+        verdict = self.verdict and self.verdict._replace(
+            word={'better': 'worse', 'worse': 'better'}.get(self.verdict.word, self.verdict.word),
+            difference=_negative(self.verdict.difference))
+        return Compared(self.task, self.against, self.arm, self.difference and _negative(self.difference), verdict)
+
 
 def value(score: Score, run: dict) -> float:
     """The score of a run; a failed run counts as the study says."""
@@ -52,6 +60,8 @@ def first_step(run: dict, threshold: float) -> float | None:
 def compare(study: StudyInfo, records: Sequence[dict]) -> list[Compared]:
     """All planned comparisons, in their order, and then each other arm beside the base, task by task.
 
+    An arm that the base was planned to be compared with is no other one: `of_task` turns that comparison round.
+
     Better and worse are said of the arm: a loss is turned round first, so that a positive difference is an improvement
     in `verdict` and a plain difference of scores in `difference`.
 
@@ -59,7 +69,8 @@ def compare(study: StudyInfo, records: Sequence[dict]) -> list[Compared]:
     """
     runs = {task.name: record_file.select(study, task.name, records) for task in study.tasks}
     others = [Planned(task.name, name, study.base) for task in study.tasks for name in task.arms if name != study.base]
-    others = [one for one in others if one not in study.planned and study.base in runs[one.task]]
+    planned = {*study.planned, *(Planned(one.task, one.against, one.arm) for one in study.planned)}
+    others = [one for one in others if one not in planned and study.base in runs[one.task]]
     differences = {one: _difference(study.score, runs[one.task], one) for one in (*study.planned, *others)}
     said = said_of(study, {one: differences[one] for one in study.planned})
     return [Compared(*one, differences[one], said.get(one)) for one in (*study.planned, *others)]
@@ -68,8 +79,7 @@ def compare(study: StudyInfo, records: Sequence[dict]) -> list[Compared]:
 def said_of(study: StudyInfo, differences: dict[Planned, Difference | None]) -> dict[Planned, Verdict]:
     """The verdict on every planned comparison that has runs; all that were planned count."""
     sign = 1 if study.score.higher else -1
-    turned = {one: found if sign > 0 else found._replace(mean=-found.mean, low=-found.high, high=-found.low)
-              for one, found in differences.items() if found is not None}
+    turned = {one: found if sign > 0 else _negative(found) for one, found in differences.items() if found is not None}
     found = verdicts(turned, len(study.planned), study.phase) if turned else {}
     return {one: _with_sentences(verdict, study.beside.get(one), study.score.name) for one, verdict in found.items()}
 
@@ -134,6 +144,10 @@ def bits(run: dict) -> np.ndarray:
     return np.unpackbits(np.frombuffer(bytes.fromhex(run['right']), np.uint8), count=count).astype(bool)
 
 
+def _negative(found: Difference) -> Difference:
+    return found._replace(mean=-found.mean, low=-found.high, high=-found.low)
+
+
 def _difference(score: Score, runs: dict[str, list[dict]], one: Planned) -> Difference | None:
     mine, theirs = ({run['seed']: value(score, run) for run in runs[name]} for name in (one.arm, one.against))
     seeds = sorted(mine.keys() & theirs.keys())
@@ -141,5 +155,6 @@ def _difference(score: Score, runs: dict[str, list[dict]], one: Planned) -> Diff
 
 
 def of_task(compared: Iterable[Compared], task: str, against: str) -> dict[str, Compared]:
-    """The comparisons with one arm on a task, by the other arm."""
-    return {one.arm: one for one in compared if (one.task, one.against) == (task, against)}
+    """The comparisons with one arm on a task, by the other arm, and seen from that one."""
+    return {one.arm: one for found in compared if found.task == task for one in (found.turned, found)
+            if one.against == against}

@@ -17,7 +17,7 @@ and a finished run, where a failed one may have None or nothing at all, has
     readable_floats       float: floats of source state that a step may read, at the mean source length
     state_bytes           int or None: kept of a sentence while its longest target is written; None = not step by step
     padding               float: share of the training positions that hold no symbol
-    steps, best_step      int                programs  int: compiled
+    steps, best_step      int                programs  int: that one run takes
     seconds     {'compile', 'train', 'evaluate', 'step'}: train without measuring and saving, evaluate without
                 compiling, one warm step; seeds share their arm's programs, so that compile is 0 where an earlier run
                 has made them

@@ -17,7 +17,7 @@ import hashlib
 import json
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -395,13 +395,13 @@ class _UnitRunner:
             if isinstance(outcome, DivergedError):
                 record |= {'status': 'failed', 'error': str(outcome)}
             else:
-                before = self.trainer.programs_compiled()
                 tested = testing.record(self.trainer, self._workdir('runs', f'{seed}'), outcome,
                                         self.profile.test_sample,
                                         self.study.task(self.unit.task).probe)
                 tested['seconds']['compile'] += round(self.trainer.compile_seconds - compiled, 2)
                 compiled = self.trainer.compile_seconds
-                record |= {'status': 'finished', 'error': None, 'dev': self._dev(outcome), 'programs': before, **tested}
+                record |= {'status': 'finished', 'error': None, 'dev': self._dev(outcome),
+                           'programs': sum(self.trainer.program_count().values()), **tested}
                 self._keep_references()
             records.append(self.folders.results / RESULTS, record)
 
@@ -411,10 +411,13 @@ class _UnitRunner:
 
     def _keep_references(self) -> None:
         """The right translations of the test set, once for all arms: what their outputs are compared by again."""
+        path = _references(self.folders, self.unit.task)
         if self.trainer.tokenizer is not None:
             pairs = testing.spread(self.data.corpus.test, self.profile.test_sample)
-            workdirs.replace(_references(self.folders, self.unit.task), json.dumps({
+            own = path.with_name(f'{path.stem}-{self.unit.arm}.json')  # units may write at the same time
+            workdirs.replace(own, json.dumps({
                 'tokenizer': self.trainer.tokenizer, 'references': evaluate.references(pairs)}) + '\n')
+            own.replace(path)
 
     def _trained(self, stage: str, due: Sequence[tuple[float, int]],
                  name: str) -> Iterator[tuple[float, int, train.Outcome | DivergedError, float]]:
@@ -486,6 +489,31 @@ def finish(study: Study, profile_name: str, folders: Folders, console: rich.cons
         ('results', RESULTS), ('card', 'README.md'), ('report', 'report.html'), ('tables', 'tables'))),
         markup=False, highlight=False, soft_wrap=True)
     return info
+
+
+def summary(studies: Iterable[Study], folder: pathlib.Path) -> str:
+    """What recorded studies have found, as Markdown: one line each, with a link to its card.
+
+    Args:
+      studies: in order.
+      folder: holds the results of each in a folder of its name.
+    """
+    rows = []
+    for study in studies:
+        found = records.read(folder / study.name / RESULTS)
+        if not found:
+            continue
+        info = described(study, found[0]['profile'], found)
+        marks = [finding.mark.split(' at ')[0] for finding in info.findings]
+        said = [one.verdict.word for one in comparison.compare(info, found) if one.verdict]
+        counted = (', '.join(f'{words.count(word)} {word}' for word in dict.fromkeys(words)) or '–'
+                   for words in (marks, said))
+        rows.append((f'[{study.name}]({study.name}/README.md)', study.question, str(len(found)), *counted))
+    lines = ['# Studies', '', 'Made by `python -m experiments.run --summary`. Each study has a card (README.md), its '
+             'records (results.jsonl, tuning.jsonl) and report.html.', '',
+             '| study | question | runs | expectations | planned comparisons |', '|---|---|---|---|---|',
+             *(f'| {" | ".join(row)} |' for row in rows)]
+    return '\n'.join(lines) + '\n'
 
 
 def _beside(info: records.StudyInfo, folders: Folders, found: Sequence[dict]) -> dict:

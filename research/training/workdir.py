@@ -11,6 +11,7 @@ from research.errors import UserError
 from research.locked import LOCK, locked
 
 CONFIG = 'config.json'
+NEW = '.new'  # ends the name of a file that is to replace another one
 
 
 @contextlib.contextmanager
@@ -35,7 +36,7 @@ def claimed(folder: pathlib.Path, config: str, files: Mapping[str, str],
             for name, text in files.items():
                 if (folder / name).is_file():  # a kill may have come before it was written
                     _compare(folder, folder / name, text, 'holds a run on other data')
-        elif {other.name for other in folder.iterdir()} - {LOCK}:
+        elif {other.name for other in folder.iterdir()} - {LOCK, path.name + NEW}:  # a kill may have left the last
             raise UserError(f'{folder} is not empty and holds no run (no {CONFIG}). Choose another --workdir')
         for name, text in {CONFIG: config, **files}.items():  # the config first: it says whose the directory is
             replace(folder / name, text)
@@ -44,7 +45,7 @@ def claimed(folder: pathlib.Path, config: str, files: Mapping[str, str],
 
 def replace(path: pathlib.Path, text: str) -> None:
     """Replaces a file as a whole: a kill leaves the old one or the new one. Raises UserError when it cannot."""
-    temporary = path.with_name(path.name + '.new')
+    temporary = path.with_name(path.name + NEW)
     try:
         temporary.write_text(text, encoding='utf-8')
         os.replace(temporary, path)
