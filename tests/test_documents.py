@@ -25,8 +25,8 @@ QUICK = {  # the same command with a budget that a test has: what is tested is t
     'synthetic': ['--config.data.train=64', '--config.data.dev=8', '--config.data.test=8',
                   '--config.data.longest_test=20'],
 }
-MAKE = {'make demo', 'make test', 'make study', 'make studies', 'make test-slow', 'make check', 'make learn', 'make catalogue',
-        'make cost', 'make test-cost', 'make test-peers', 'make translation', 'make benchmark'}
+MAKE = {'make demo', 'make test', 'make study', 'make studies', 'make test-slow', 'make check', 'make learn',
+        'make catalogue', 'make cost', 'make test-cost', 'make test-peers', 'make translation', 'make benchmark'}
 
 
 def shell_commands():

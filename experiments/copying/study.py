@@ -74,7 +74,7 @@ STUDY = Study(
     profiles={
         'small': Profile(2, profiles.rehearsal() | profiles.MADE_UP | {'data.longest': 6, 'data.longest_test': 9},
                          'A rehearsal: every part runs, nothing is learned.'),
-        'cpu': Profile(6, profiles.budget(3000), claims=1, rates=profiles.RATES['cpu'], other_seeds=3, hours=1.5),
+        'cpu': Profile(6, profiles.budget(3000), claims=1, rates=profiles.RATES['cpu'], other_seeds=3, hours=1.25),
         'full': Profile(10, profiles.budget(20_000) | {'batches.tokens': 9216}, rates=profiles.RATES['full'],
                         tuning_seeds=(0, 1)),
     },

@@ -50,11 +50,10 @@ STUDY = Study(
     profiles={
         'small': Profile(2, profiles.rehearsal() | profiles.MADE_UP,
                          'A rehearsal: every part runs, nothing is learned.', tasks=('width 16', 'width 64')),
-        'cpu': Profile(3, profiles.budget(1000, 20), 'One rate for all arms, 3e-3; three seeds describe.',
-                       claims=0, hours=0.5),
+        'cpu': Profile(6, profiles.budget(800, 20), claims=1, rates=profiles.RATES['cpu'], other_seeds=3, hours=0.75),
         'full': Profile(10, profiles.budget(4000, 40), rates=profiles.RATES['full'], tuning_seeds=(0, 1)),
     },
-    planned=(Planned('width 512', 'scaled_dot', 'dot'),),
+    planned=(Planned('width 64', 'scaled_dot', 'dot'), Planned('width 512', 'scaled_dot', 'dot')),
     threshold=THRESHOLD,
     expectations=(
         Expectation('dot needs at least twice as many steps to 90 % of dev at width 512 as at 64, or does not get '

@@ -50,8 +50,8 @@ STUDY = Study(
     base='sinusoidal',
     profiles={
         'small': Profile(1, profiles.rehearsal(), 'A rehearsal: every part runs, nothing is learned.', test_sample=20),
-        'cpu': Profile(3, profiles.budget(1500) | {'batches.tokens': 4096},
-                       'One rate for all arms; three seeds describe.', claims=0, test_sample=400, hours=0.75),
+        'cpu': Profile(6, profiles.budget(1000) | {'batches.tokens': 4096}, claims=1, rates=profiles.RATES['cpu'],
+                       other_seeds=3, test_sample=400, hours=1.0),
         'full': Profile(10, profiles.budget(20_000) | {'batches.tokens': 16_384}, rates=profiles.RATES['full'],
                         tuning_seeds=(0, 1)),
     },

@@ -87,7 +87,7 @@ STUDY = Study(
         'small': Profile(2, SMALL, 'A rehearsal: every part runs, nothing is learned.', test_sample=40),
         'demo': Profile(2, DEMO, f'A first look: 1,000 steps, 2,000 test words. {SIZES}', test_sample=2000, claims=0,
                         tasks=('pronunciation',)),
-        'cpu': Profile(6, CPU, claims=1, rates=profiles.RATES['cpu'], other_seeds=3, hours=1.5),
+        'cpu': Profile(6, CPU, claims=1, rates=profiles.RATES['cpu'], other_seeds=3, hours=1.25),
         'full': Profile(10, FULL, rates=profiles.RATES['full'], tuning_seeds=(0, 1)),
     },
     planned=(Planned('pronunciation', 'additive', 'none'), Planned('copy', 'additive', 'none'),

@@ -52,7 +52,7 @@ STUDY = Study(
     profiles={
         'small': Profile(2, profiles.rehearsal() | profiles.MADE_UP | {'data.longest': 6, 'data.longest_test': 9},
                          'A rehearsal: every part runs, nothing is learned.'),
-        'cpu': Profile(8, profiles.budget(1000), 'One rate for all arms.', hours=0.4),
+        'cpu': Profile(8, profiles.budget(1000), rates=profiles.RATES['cpu'], other_seeds=3, hours=0.5),
         'full': Profile(10, profiles.budget(5000), rates=profiles.RATES['full'], tuning_seeds=(0, 1)),
     },
     planned=(Planned('copy', 'plain', 'lstm'), Planned('copy', 'attention', 'lstm')),

@@ -63,7 +63,7 @@ STUDY = Study(
         'small': Profile(2, profiles.rehearsal() | profiles.MADE_UP,
                          'A rehearsal: every part runs, nothing is learned.'),
         'cpu': Profile(10, profiles.budget(2000) | {'batches.tokens': 2048}, rates=profiles.RATES['cpu'], claims=4,
-                       other_seeds=3, hours=1.5),
+                       other_seeds=3, hours=1.25),
         'full': Profile(10, profiles.budget(20_000), rates=profiles.RATES['full'], tuning_seeds=(0, 1)),
     },
     planned=tuple(Planned('parity', arm, 'lstm') for arm in DO_NOT),

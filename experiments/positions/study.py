@@ -69,7 +69,7 @@ STUDY = Study(
     profiles={
         'small': Profile(2, profiles.rehearsal() | profiles.MADE_UP,
                          'A rehearsal: every part runs, nothing is learned.'),
-        'cpu': Profile(6, profiles.budget(2000), claims=1, rates=profiles.RATES['cpu'], other_seeds=3, hours=0.75),
+        'cpu': Profile(6, profiles.budget(2000), claims=1, rates=profiles.RATES['cpu'], other_seeds=3, hours=0.5),
         'full': Profile(10, profiles.budget(10_000), rates=profiles.RATES['full'], tuning_seeds=(0, 1)),
     },
     planned=(Planned('extrapolation', 'alibi', 'sinusoidal'), Planned('extrapolation', 'rotary', 'sinusoidal')),

@@ -59,7 +59,7 @@ STUDY = Study(
     profiles={
         'small': Profile(2, profiles.rehearsal() | profiles.MADE_UP,
                          'A rehearsal: every part runs, nothing is learned.'),
-        'cpu': Profile(3, profiles.budget(1500), 'One rate for all arms; three seeds describe.', claims=0, hours=0.5),
+        'cpu': Profile(6, profiles.budget(1500), claims=1, rates=profiles.RATES['cpu'], other_seeds=3, hours=0.5),
         'full': Profile(10, profiles.budget(6000), rates=profiles.RATES['full'], tuning_seeds=(0, 1)),
     },
     planned=(Planned('reverse', 'local_monotonic', 'additive'),),

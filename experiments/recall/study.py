@@ -130,7 +130,7 @@ STUDY = Study(
         'small': Profile(2, profiles.rehearsal() | profiles.MADE_UP,
                          'A rehearsal: every part runs, nothing is learned.', tasks=(_cell(64, 8), OVERWRITTEN)),
         'cpu': Profile(RUNS, profiles.budget(1500, 15) | {'batches.tokens': 2048, 'data.test': 500},
-                       rates=profiles.RATES['cpu'], ends_at_threshold=True, hours=1.5),
+                       rates=profiles.RATES['cpu'], ends_at_threshold=True, hours=1.25),
         'full': Profile(RUNS, profiles.budget(20_000, 40), rates=profiles.RATES['full'], tuning_seeds=(0, 1),
                         ends_at_threshold=True),
     },

@@ -31,8 +31,9 @@ STUDY = Study(
     profiles={
         'small': Profile(1, profiles.rehearsal() | {'training.average': 1, 'training.warmup': 4},
                          'A rehearsal: every part runs, nothing is learned.', test_sample=20),
-        'cpu': Profile(3, profiles.budget(3000) | {'training.average': 1},
-                       'Three seeds describe; the test of sentences speaks of the median seeds.', claims=0, hours=3),
+        'cpu': Profile(3, profiles.budget(2000) | {'training.average': 1},
+                       'Descriptive: three seeds; the test of sentences speaks of the median seeds.',
+                       rates=profiles.RATES['cpu'], hours=2),
         'full': Profile(10, profiles.budget(20_000) | {'batches.tokens': 9216}, rates=profiles.RATES['full'],
                         tuning_seeds=(0, 1)),
     },

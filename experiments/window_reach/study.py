@@ -57,7 +57,7 @@ STUDY = Study(
     profiles={
         'small': Profile(2, profiles.rehearsal() | profiles.MADE_UP,
                          'A rehearsal: every part runs, nothing is learned.'),
-        'cpu': Profile(3, profiles.budget(1000), 'One rate for all; three seeds describe.', claims=0, hours=0.3),
+        'cpu': Profile(6, profiles.budget(600), claims=1, rates=profiles.RATES['cpu'], other_seeds=3, hours=0.4),
         'full': Profile(10, profiles.budget(5000), rates=profiles.RATES['full'], tuning_seeds=(0, 1)),
     },
     planned=tuple(Planned(str(distance), 'everything', 'sliding_window') for distance in DISTANCES[2:]),

@@ -26,7 +26,8 @@ from research.training import workdir
 MATCHED = {'parameters': 0.01, 'flops': 0.02}  # by protocol: so far may an arm be from the base
 HALF = ('Half-length: where the mean, in straight lines between the middles of the lengths, has lost half of what it '
         'has above guessing at the shortest length.')
-SECONDS = 'seconds: train without measuring and saving, evaluate without compiling, step: one warm step'
+SECONDS = ('seconds: train without measuring and saving, evaluate without compiling, step: one warm step; of '
+           'processes side by side where the seeds run so')
 
 
 class Standing(NamedTuple):
@@ -288,7 +289,7 @@ def planned_sheet(study: StudyInfo, compared: Sequence[Compared]) -> Sheet:
         rows.append((one.task, one.arm, one.against, difference(study.score, found) if found else '–',
                      str(found.n) if found else '0', number(found.p, 4) if found else '–',
                      number(verdict.adjusted, 4) if verdict else '–', one.text if verdict else 'not run',
-                     *_beside(study, study.beside.get(study.planned[len(rows)]))))
+                     *_beside(study, study.beside.get(study.planned[len(rows)]), found.n if found else 0)))
     return Sheet('planned', 'Planned comparisons', COMPARISON, rows,
                  f'Difference of {heading_of(study.score)}: mean over runs paired by seed and its {INTERVAL}; p: exact '
                  'sign-flip permutation test, two-sided; Holm: corrected for all '
@@ -297,14 +298,17 @@ def planned_sheet(study: StudyInfo, compared: Sequence[Compared]) -> Sheet:
                  'translations needs, too. Runs it takes: to show a difference as large with a power of 80 %.')
 
 
-def _beside(study, found):
-    """Seeds and test pairs at once, the sentences of the median seeds, and how many runs would show the difference."""
+def _beside(study, found, pairs):
+    """Seeds and test pairs at once, the sentences of the median seeds, and how many runs would show the difference.
+
+    One pair of runs says nothing of how much seeds differ.
+    """
     if found is None:
         return ('–',) * 3
     both, sentences = found.both, found.sentences
     return ('–' if both is None else f'{signed(study.score, both.low)} to {signed(study.score, both.high)}',
             '–' if sentences is None else f'{sentences.difference:+.1f} BLEU, p = {sentences.p:.2g}',
-            'more than can be counted' if found.needed is None else count(found.needed))
+            '–' if pairs < 2 else 'more than can be counted' if found.needed is None else count(found.needed))
 
 
 def difference(score: Score, found: Difference) -> str:
@@ -495,7 +499,7 @@ def rate_note(study: StudyInfo) -> str:
 
 COSTS = ('parameters', 'without embeddings', 'against the base', 'FLOPs a token', 'against the base, FLOPs',
          'readable floats', 'state bytes', 'padding, %', 'steps', 'programs', 'seconds: compile (once)', 'train',
-         'evaluate', 'step')
+         'evaluate', 'step', 'shared with the base, of them equal at the start')
 
 
 def costs(study: StudyInfo, standing: Standing, base: Standing | None) -> tuple[str, ...]:
@@ -520,7 +524,13 @@ def costs(study: StudyInfo, standing: Standing, base: Standing | None) -> tuple[
             beside('flops_per_token', 'flops'), count(average('readable_floats')),
             '–' if state is None else count(state), number(100 * average('padding')), count(average('steps')),
             number(average('programs'), 0), number(max(seconds('compile'))), number(mean(seconds('train'))),
-            number(mean(seconds('evaluate'))), number(mean(seconds('step')), 4))
+            number(mean(seconds('evaluate'))), number(mean(seconds('step')), 4), _start(standing))
+
+
+def _start(standing):
+    """How many arrays of parameters an arm shares with the base, and how many of them start with the same numbers."""
+    found = next((run['starts_equal'] for run in standing.finished if run.get('starts_equal')), None)
+    return '–' if found is None else f'{found["shared"]}, {found["equal"]}'
 
 
 def against(value: float, base: float, tolerance: float, marked: bool) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from research.study.definition import NotDecidableError, NotMeasuredError
-from research.study.statistics import mean, paired_difference, runs_needed, verdicts
+from research.study.statistics import FEWEST_OF_PHASE, mean, paired_difference, runs_needed, verdicts
 
 Value = Callable[[dict], float]  # of a run
 
@@ -45,8 +45,10 @@ def differ(mine: Sequence[dict], theirs: Sequence[dict], value: Value, phase: bo
     """
     first, second = ({run['seed']: value(run) for run in runs} for runs in (mine, theirs))
     seeds = sorted(first.keys() & second.keys())
+    if not seeds:
+        raise NotDecidableError('no seed in common')
     found = paired_difference([first[seed] for seed in seeds], [second[seed] for seed in seeds])
     text = f'difference {found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f}, n = {found.n})'
-    if found.n < (10 if phase else runs_needed(1)):
+    if found.n < (FEWEST_OF_PHASE if phase else runs_needed(1)):
         raise NotDecidableError(text)
     return verdicts({'': found}, 1, phase)[''].word, text

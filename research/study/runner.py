@@ -124,10 +124,14 @@ def solved(study: Study, profile: Profile, say: Say) -> dict[str, dict[str, int]
     """The free sizes that make every arm meet the declared budget, by unit and dotted key; {} without a budget.
 
     Raises:
-      UserError: an arm cannot meet it.
+      UserError: an arm cannot meet it, or names a size of its own that a budget of seconds is not met by.
     """
     if study.budget is None:
         return {}
+    for arm in study.arms:
+        if study.budget.kind == 'seconds' and arm.free:
+            raise UserError(f'arm {arm.name!r} names {arm.free[0]} as its free size, but a budget of seconds is met by '
+                            f'{study.budget.free[0]}: name none')
     configs, sizes = settled(study, profile, {}).configs, {}
     for task in _tasks(study, profile):
         base = configs[Unit(task.name, study.base)]

@@ -173,7 +173,7 @@ def _totals(given):
 
 
 def _by_length(sizes, edges, right, given, scored):
-    """What `records` calls by_length; `scored` may hold BLEU of the same buckets."""
+    """What `records` calls by_length, without empty buckets; `scored` may hold BLEU of the same buckets."""
     ends = (*edges, max(edges[-1], *sizes) + 1)
 
     def sums(values):
@@ -185,7 +185,7 @@ def _by_length(sizes, edges, right, given, scored):
         rows[n] |= {'tokens': round(tokens), 'tokens_right': round(tokens_right), 'loss': loss}
         if scored and scored[n].get('bleu') is not None:
             rows[n]['bleu'] = scored[n]['bleu']
-    return rows
+    return [row for row in rows if row['count']]
 
 
 def _written_examples(trainer, params, pairs, result, weighted):

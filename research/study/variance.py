@@ -17,6 +17,7 @@ from research.study.statistics import ALPHA, LEVEL, RESAMPLES, SEED, percentile_
 
 MOST_NUMBERS = 2 ** 20  # that one block of resamples holds
 MOST_RUNS = 10_000
+CERTAIN = 1000.0  # standard errors: a power of 1 for any number of runs; far beyond it SciPy's is no number
 
 
 class TwoWay(NamedTuple):
@@ -171,7 +172,7 @@ def detectable(n: int, spread: float, power: float = 0.8, comparisons: int = 1) 
 def _power(size, n, comparisons):
     """The chance that n pairs show a difference of `size` standard deviations."""
     edge = scipy.stats.t.isf(ALPHA / comparisons / 2, n - 1)
-    return scipy.stats.nct.sf(edge, n - 1, size * math.sqrt(n))
+    return scipy.stats.nct.sf(edge, n - 1, min(size * math.sqrt(n), CERTAIN))
 
 
 def _check_power(power, comparisons):

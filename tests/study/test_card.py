@@ -11,8 +11,10 @@ import rich.console
 import scipy.stats
 
 from research.errors import UserError
+from research.evaluation.translation import Comparison
 from research.study import card
-from research.study.records import Planned
+from research.study.records import Beside, Planned
+from research.study.variance import TwoWay
 from tests.study import made_up
 
 NONE, FIXED, MEAN, ADDITIVE, GENERAL = made_up.ARMS[:5]
@@ -329,15 +331,20 @@ def test_large_numbers_are_shortened(value, text):
 
 def test_planned_comparisons_stand_first_with_their_p_and_what_may_be_said():
     planned = (Planned('pronunciation', 'general', 'additive'), Planned('pronunciation', 'mean', 'none'),
-               Planned('pronunciation', 'scaled_dot', 'additive'))
+               Planned('pronunciation', 'scaled_dot', 'additive'), Planned('pronunciation', 'additive', 'mean'))
     runs = [made_up.run(arm, seed, score + 0.001 * seed) for seed in range(10, 20) for arm, score in (
         (ADDITIVE, 0.6), (GENERAL, 0.5), (MEAN, 0.3))] + [made_up.run(NONE, 10, 0.25)]
-    rows = table(card.card(made_up.study(planned=planned), runs), 'Planned comparisons')[1:]
-    # 2 of the 2^10 patterns of signs are as far from 0; 3 comparisons were planned, and one run can show nothing
-    assert rows[0] == ['pronunciation', 'general', 'additive', '−10.0 (−10.0 to −10.0)', '10', '0.0020', '0.0059',
-                       'worse (n = 10)']
-    assert rows[1][4:] == ['1', '1.0000', '1.0000', 'too few runs (n = 1, at least 7 are needed to claim)']
-    assert rows[2] == ['pronunciation', 'scaled\\_dot', 'additive', '–', '0', '–', '–', 'not run']
+    both = TwoWay(-0.1, -0.125, -0.08, 10, 200, 2000, 0.95, 1)
+    beside = {planned[0]: Beside(Comparison(29.0, 31.5, -2.5, 0.0123, ''), both, 1234),
+              planned[1]: Beside(None, None, None), planned[3]: Beside(None, None, None)}
+    rows = table(card.card(made_up.study(planned=planned, beside=beside), runs), 'Planned comparisons')[1:]
+    # 2 of the 2^10 patterns of signs are as far from 0; 4 comparisons were planned, and one run can show nothing
+    assert rows[0] == ['pronunciation', 'general', 'additive', '−10.0 (−10.0 to −10.0)', '10', '0.0020', '0.0078',
+                       'worse (n = 10)', '−12.5 to −8.0', '-2.5 BLEU, p = 0.012', '1,234']
+    assert rows[1][4:] == ['1', '1.0000', '1.0000', 'too few runs (n = 1, at least 8 are needed to claim)',
+                           '–', '–', '–']
+    assert rows[2] == ['pronunciation', 'scaled\\_dot', 'additive', '–', '0', '–', '–', 'not run', '–', '–', '–']
+    assert rows[3][7:] == ['better (n = 10)', '–', '–', 'more than can be counted']
 
 
 def test_a_loss_is_better_when_it_is_lower_and_its_difference_keeps_its_sign():
@@ -346,7 +353,7 @@ def test_a_loss_is_better_when_it_is_lower_and_its_difference_keeps_its_sign():
     study = made_up.study(planned=(Planned('pronunciation', 'general', 'additive'),), score=made_up.LOSS)
     text = card.card(study, [*runs, made_up.failed(NONE, 10)])
     row, = table(text, 'Planned comparisons')[1:]
-    assert (row[3], row[-1]) == ('−0.100 (−0.100 to −0.100)', 'better (n = 10)')
+    assert (row[3], row[7]) == ('−0.100 (−0.100 to −0.100)', 'better (n = 10)')
     rows = columns(text, 'Ranking')
     assert list(rows)[:3] == ['general', 'additive', 'none']
     assert rows['none']['loss a symbol, nats'] == '9.000'  # what a failed run counts as

@@ -132,6 +132,14 @@ def test_what_no_number_of_runs_shows_is_none():
     assert variance.detectable(6, 0.0) == 0
 
 
+@pytest.mark.parametrize('noise', [1e-17, 1e-12, 1e-9])
+def test_a_spread_of_rounding_alone_takes_no_more_runs_than_none(noise):
+    """0.1 + 0.2 is not 0.3: arms that differ by the same in every seed have such spreads."""
+    differences = [0.1, 0.1 + noise, 0.1 - noise, 0.1, 0.1 + noise]
+    assert len(set(differences)) > 1
+    assert variance.runs_to_show(differences, comparisons=5) == variance.runs_to_show([0.1] * 5, comparisons=5) == 8
+
+
 def test_one_difference_and_powers_out_of_reach_are_refused():
     with pytest.raises(ValueError, match='Two or more'):
         variance.runs_to_show([1.0])
