@@ -475,6 +475,10 @@ def test_a_tuning_that_was_interrupted_goes_on_and_trains_nothing_twice(trained,
             run(tmp_path, profile='tuned', names=['additive'])
     assert [line['rate'] for line in lines(tmp_path, 'tuning.jsonl')] == [1e-3, 1e-3, 3e-3]
     assert not lines(tmp_path)
+    monkeypatch.setattr(ways, 'seconds_per_step', lambda trainer: 10.0)
+    console = rich.console.Console(file=io.StringIO(), width=300)
+    runner.rehearse(STUDY, 'tuned', ['additive'], folders(tmp_path), console)
+    assert console.file.getvalue().startswith('copy/additive: 3 runs and 3 to tune, 3,736 parameters, about 6 min (')
     run(tmp_path, profile='tuned', names=['additive'])
     assert len(trained.names) == len(set(trained.names)) == 6 + 3
 

@@ -64,8 +64,8 @@ def strike(whom: str, number: signal.Signals, at: str, mark: pathlib.Path) -> No
         if f'{arm}/{seed}/{step}' == at and not mark.exists():
             mark.write_text(f'{os.getpid()}')
             os.kill(os.getpid() if whom == 'worker' else os.getppid(), number)
-            while whom == 'runner':
-                time.sleep(1)  # this process ends with that one
+            if whom == 'runner':
+                time.sleep(60)  # this process ends with that one
     train.Saving.__call__ = save
 
 
