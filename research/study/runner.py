@@ -11,11 +11,14 @@ Checkpoints, metrics and outputs of the runs stand in a work directory of their 
 A unit is one arm on one task: it tunes and then runs its seeds. Units of several processes can run side by side.
 """
 
+import contextlib
 import datetime
 import functools
 import hashlib
 import json
 import pathlib
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -45,6 +48,7 @@ from research.training.report import duration
 
 SAME = ('data', 'batches', 'decoding', 'evaluation')  # sections of a config that no arm may change
 RESULTS, TUNING, PLAN = 'results.jsonl', 'tuning.jsonl', 'plan.json'
+FAILED = 1  # exit code where the process of a unit failed
 Say = Callable[[str], None]
 
 
@@ -175,24 +179,44 @@ def run(study: Study, profile_name: str, names: Sequence[str], folders: Folders,
     Raises:
       UserError: as `settled` and `solved`; the directory holds runs that cannot be compared with these (another config,
         other data); another process writes there.
+      SystemExit: with code 75 when a signal stopped it; with code 1, when the rest is done and written, where the
+        process of a unit failed.
     """
     console = rich.console.Console()
     profile = study.profiles[profile_name]
-    with locked(folders.results, 'of a study', '--results'):
+    with locked(folders.results, 'of a study', '--results'), _stoppable():
         plan = planned(study, profile_name, folders, way, workers, console)
         found = settled(study, profile, plan['sizes'])
         _check(study, profile_name, folders, found)
         units = [unit for unit in found.configs if unit.arm in names]
-        left = {unit: missing(study, profile_name, unit, folders, found) for unit in units}
+        left = {unit: missing(study, profile_name, unit, folders) for unit in units}
         console.print(f'{study.name}, profile {profile_name}: {len(units)} arms on tasks, '
                       f'{sum(map(len, left.values()))} runs are missing; seeds run {plan["way"]}', highlight=False)
         for unit in units:
             _say_changes(console, unit, found.changes[unit])
+        _check_data(study, profile_name, folders, found, [unit for unit in units if left[unit]])
         failures = _work(study, profile, [unit for unit in units if left[unit]], plan['way'], workers, folders,
-                         lambda unit: not missing(study, profile_name, unit, folders, found),
+                         lambda unit: not missing(study, profile_name, unit, folders),
                          lambda unit: run_unit(study, profile_name, unit, folders, plan['way'], console), command,
                          console)
-        return finish(study, profile_name, folders, console, failures)
+        info = finish(study, profile_name, folders, console, failures)
+    if failures:
+        raise SystemExit(FAILED)
+    return info
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM and SIGINT end a study between two trainings, where nothing is to be saved, as they end it in one."""
+    def stop(number, frame):
+        print(f'stopped by signal {number}; start again to go on', file=sys.stderr)
+        raise train.Stopped(train.STOPPED)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def rehearse(study: Study, profile_name: str, names: Sequence[str], folders: Folders,
@@ -201,11 +225,10 @@ def rehearse(study: Study, profile_name: str, names: Sequence[str], folders: Fol
 
     The time is an estimate: a step of the base is measured on each task, the others are taken to cost as their FLOPs.
     """
-    profile = study.profiles[profile_name]
-    path, total = folders.results / PLAN, 0.0
-    sizes = json.loads(path.read_text(encoding='utf-8'))['sizes'] if path.exists() else solved(
-        study, profile, lambda text: None)
-    found = settled(study, profile, sizes)
+    profile, total = study.profiles[profile_name], 0.0
+    plan = _plan(profile_name, folders)
+    found = settled(study, profile, solved(study, profile, lambda text: None) if plan is None else plan['sizes'])
+    _check(study, profile_name, folders, found)
     for task in _tasks(study, profile):
         data = build.data(found.configs[Unit(task.name, study.base)])
         trainers = {unit: train.Trainer(config, data) for unit, config in found.configs.items()
@@ -215,11 +238,13 @@ def rehearse(study: Study, profile_name: str, names: Sequence[str], folders: Fol
         for unit, trainer in trainers.items():
             if unit.arm not in names:
                 continue
-            due = len(missing(study, profile_name, unit, folders, found))
-            tuning_runs = len(profile.rates) * len(profile.tuning_seeds) if study.is_main(profile, *unit) else 0
-            seconds = (due + tuning_runs * (due > 0)) * trainer.loop.steps * rate * _step_flops(trainer)
+            due = len(missing(study, profile_name, unit, folders))
+            to_tune = len(tuning.missing(profile.rates, profile.tuning_seeds, _tried(
+                study, profile_name, unit, folders, found), trainer.loop.keep)) if due and _tunes(
+                    study, profile, unit) else 0
+            seconds = (due + to_tune) * trainer.loop.steps * rate * _step_flops(trainer)
             total += seconds
-            console.print(f'{unit}: {due} runs{f" and {tuning_runs} to tune" if tuning_runs and due else ""}, '
+            console.print(f'{unit}: {due} runs{f" and {to_tune} to tune" if to_tune else ""}, '
                           f'{build.parameters(trainer.model)[0]:,} parameters, about {duration(seconds)} '
                           f'({", ".join(card.changes(found.changes[unit]))})', markup=False, highlight=False,
                           soft_wrap=True)
@@ -234,7 +259,7 @@ def _step_flops(trainer: train.Trainer) -> float:
 
 def _work(study, profile, units, way, workers, folders, done, run_here, command, console) -> list[str]:
     """Every unit that has something left to do; the base of a task before those that take its rate."""
-    first = [unit for unit in units if unit.arm == study.base or study.is_main(profile, *unit)]
+    first = [unit for unit in units if _tunes(study, profile, unit)]
     failures = []
     for some in (first, [unit for unit in units if unit not in first]):
         if way != ways.PROCESSES:
@@ -246,8 +271,8 @@ def _work(study, profile, units, way, workers, folders, done, run_here, command,
                          folders.workdir / 'logs' / f'{unit.task}-{unit.arm}.log', functools.partial(done, unit))
                 for unit in some]
         ended = pool.run(jobs, workers, console=console)
-        failures += [f'{name}: its process failed ({one.error}). Start the study again to go on'
-                     for name, one in ended.items() if one.status == 'failed']
+        failures += [f'{name}: its process {one.status} ({one.error}). Start the study again to go on'
+                     for name, one in ended.items() if one.status != 'finished']
     return failures
 
 
@@ -257,20 +282,18 @@ def planned(study: Study, profile_name: str, folders: Folders, way: str | None, 
 
     `sizes` are those that meet the budget, `way` is how seeds are run, and `ways` what was measured of it.
     """
-    path, profile = folders.results / PLAN, study.profiles[profile_name]
-    if path.exists():
-        plan = json.loads(path.read_text(encoding='utf-8'))
-        if plan['profile'] != profile_name:
-            raise UserError(f'{path} was made with profile {plan["profile"]}. Choose another --results')
+    path, profile, plan = folders.results / PLAN, study.profiles[profile_name], _plan(profile_name, folders)
+    if plan is not None:
         if way not in (None, plan['way']):
             raise UserError(f'--way is {way!r}, and this study was begun with {plan["way"]!r} ({path}). Leave it out, '
                             'or choose another --results')
         return plan
     sizes = solved(study, profile, lambda text: console.print(text, highlight=False, soft_wrap=True))
-    measured = {}
+    configs, measured = settled(study, profile, sizes).configs, {}
+    base = next(unit for unit in configs if unit.arm == study.base)
+    if way == ways.TOGETHER:
+        Several(train.Trainer(configs[base]), len(seeds(study, profile, base)))  # refuses what it cannot train
     if way is None:
-        configs = settled(study, profile, sizes).configs
-        base = next(unit for unit in configs if unit.arm == study.base)
         measured = ways.measured(configs[base], seeds(study, profile, base), workers)
         way = min(measured, key=measured.get)
         console.print('seconds of a step of all seeds, measured on the base: ' + ', '.join(
@@ -281,13 +304,24 @@ def planned(study: Study, profile_name: str, folders: Folders, way: str | None, 
     return plan
 
 
+def _plan(profile_name: str, folders: Folders) -> dict[str, Any] | None:
+    """plan.json where it is there; raises UserError where it is of another profile."""
+    path = folders.results / PLAN
+    if not path.exists():
+        return None
+    plan = json.loads(path.read_text(encoding='utf-8'))
+    if plan['profile'] != profile_name:
+        raise UserError(f'{path} was made with profile {plan["profile"]}. Choose another --results')
+    return plan
+
+
 def seeds(study: Study, profile: Profile, unit: Unit) -> list[int]:
     """Of the runs of a unit."""
     count = profile.seeds if study.is_main(profile, *unit) or profile.other_seeds is None else profile.other_seeds
     return list(range(study.first_seed, study.first_seed + count))
 
 
-def missing(study: Study, profile_name: str, unit: Unit, folders: Folders, found: Settled) -> list[int]:
+def missing(study: Study, profile_name: str, unit: Unit, folders: Folders) -> list[int]:
     """The seeds of a unit that have no run yet."""
     done = {record['seed'] for record in records.read(folders.results / RESULTS)
             if _of(record, study, profile_name, unit)}
@@ -300,14 +334,36 @@ def _of(record: dict, study: Study, profile_name: str, unit: Unit) -> bool:
 
 def _check(study: Study, profile_name: str, folders: Folders, found: Settled) -> None:
     """Raises UserError where a recorded run was made with another config than its arm has now."""
-    path = folders.results / RESULTS
-    sample = study.profiles[profile_name].test_sample
+    path, profile = folders.results / RESULTS, study.profiles[profile_name]
     for record in records.read(path):
         unit = Unit(record['task'], record['arm'])
-        if _of(record, study, profile_name, unit) and (unit not in found.configs or record['run'] != digest(
-                found.configs[unit], record['seed'], record['rate']['value'], sample)):
+        if not _of(record, study, profile_name, unit):
+            continue
+        config = found.configs.get(unit)
+        rate = record['rate']['value'] if config is None or profile.rates else build.rate(config)
+        if config is None or (record['rate']['choice'] == 'fixed') == bool(profile.rates) or record['run'] != digest(
+                config, record['seed'], rate, profile.test_sample):
             raise UserError(f'{path} holds a run of arm {unit.arm!r} on {unit.task} with seed {record["seed"]} and '
                             'another config than it has now. Choose another --results')
+
+
+def _check_data(study: Study, profile_name: str, folders: Folders, found: Settled, units: Sequence[Unit]) -> None:
+    """Raises UserError where a task of these units has runs on other data than there is now."""
+    recorded = {record['task'] for _, record in _recorded(folders)}
+    for task in dict.fromkeys(unit.task for unit in units if unit.task in recorded):
+        _check_same(study, profile_name, folders, task, build.data(found.configs[Unit(task, study.base)]))
+
+
+def _check_same(study: Study, profile_name: str, folders: Folders, task: str, data: build.Data) -> None:
+    for path, record in _recorded(folders):
+        if _of(record, study, profile_name, Unit(task, record['arm'])) and record['data'] != data.digest:
+            raise UserError(f'{path} holds runs on other data than there is now. Choose another --results')
+
+
+def _recorded(folders: Folders) -> Iterator[tuple[pathlib.Path, dict]]:
+    """Every record, and the file that holds it."""
+    for name, read in ((RESULTS, records.read), (TUNING, records.read_tuning)):
+        yield from ((folders.results / name, record) for record in read(folders.results / name))
 
 
 def _say_changes(console: rich.console.Console, unit: Unit, changes: dict[str, Any]) -> None:
@@ -328,12 +384,28 @@ def run_unit(study: Study, profile_name: str, unit: Unit, folders: Folders, way:
 
     Raises:
       UserError: the directory holds runs on other data; the base, whose rate is taken, has none yet.
+      SystemExit: with code 75 when a signal stopped it.
     """
-    profile = study.profiles[profile_name]
-    plan = json.loads((folders.results / PLAN).read_text(encoding='utf-8'))
-    found = settled(study, profile, plan['sizes'])
-    one = _UnitRunner(study, profile_name, unit, folders, way, found, console)
-    one.run(one.rate())
+    with _stoppable():
+        plan = _plan(profile_name, folders)
+        if plan is None:
+            with locked(folders.results, 'of a study', '--results'):
+                plan = planned(study, profile_name, folders, way, 1, console)
+        found = settled(study, study.profiles[profile_name], plan['sizes'])
+        one = _UnitRunner(study, profile_name, unit, folders, way, found, console)
+        one.run(one.rate())
+
+
+def _tunes(study: Study, profile: Profile, unit: Unit) -> bool:
+    """Whether rates are tried for a unit itself: the others take that of the base."""
+    return unit.arm == study.base or study.is_main(profile, *unit)
+
+
+def _tried(study: Study, profile_name: str, unit: Unit, folders: Folders, found: Settled) -> list[dict]:
+    """What tuning.jsonl has of a unit as it is now."""
+    return [record for record in records.read_tuning(folders.results / TUNING)
+            if _of(record, study, profile_name, unit)
+            and record['run'] == digest(found.configs[unit], record['seed'], record['rate'], None)]
 
 
 class _UnitRunner:
@@ -344,11 +416,7 @@ class _UnitRunner:
         self.study, self.profile_name, self.unit, self.folders, self.way = study, profile_name, unit, folders, way
         self.profile, self.found, self.console = study.profiles[profile_name], found, console
         self.data = build.data(found.configs[unit])
-        path = folders.results / RESULTS
-        for record in records.read(path):
-            if (record['study'], record['profile'], record['task']) == (study.name, profile_name, unit.task) \
-                    and record['data'] != self.data.digest:
-                raise UserError(f'{path} holds runs on other data than there is now. Choose another --results')
+        _check_same(study, profile_name, folders, unit.task, self.data)
         self.trainer = train.Trainer(found.configs[unit], self.data)
 
     def rate(self) -> tuning.Choice:
@@ -357,21 +425,17 @@ class _UnitRunner:
         if not self.profile.rates:
             return tuning.Choice(build.rate(config), 'fixed', False, 0)
         keep = self.trainer.loop.keep
-        if self.study.is_main(self.profile, *self.unit) or self.unit.arm == self.study.base:
-            while due := tuning.missing(self.profile.rates, self.profile.tuning_seeds, self._tried(self.unit), keep):
+        def tried(unit):
+            return _tried(self.study, self.profile_name, unit, self.folders, self.found)
+        if _tunes(self.study, self.profile, self.unit):
+            while due := tuning.missing(self.profile.rates, self.profile.tuning_seeds, tried(self.unit), keep):
                 self._tune(due)
-            return tuning.chosen(self._tried(self.unit), keep)
+            return tuning.chosen(tried(self.unit), keep)
         base = Unit(self.unit.task, self.study.base)
-        tried = self._tried(base)
-        if not tried or tuning.missing(self.profile.rates, self.profile.tuning_seeds, tried, keep):
+        there = tried(base)
+        if not there or tuning.missing(self.profile.rates, self.profile.tuning_seeds, there, keep):
             raise UserError(f'{self.unit} takes the rate of {base}, which has none yet: run {self.study.base} first')
-        return tuning.chosen(tried, keep)._replace(choice='not_tuned')
-
-    def _tried(self, unit: Unit) -> list[dict]:
-        config = self.found.configs[unit]
-        return [record for record in records.read_tuning(self.folders.results / TUNING)
-                if _of(record, self.study, self.profile_name, unit)
-                and record['run'] == digest(config, record['seed'], record['rate'], None)]
+        return tuning.chosen(there, keep)._replace(choice='not_tuned')
 
     def _tune(self, due: Sequence[tuple[float, int]]) -> None:
         for rate, seed, outcome, seconds in self._trained('tuning', due, '{rate:g}-{seed}'):
@@ -385,8 +449,12 @@ class _UnitRunner:
 
     def run(self, rate: tuning.Choice) -> None:
         """Trains and tests the seeds that have no run yet, each recorded as soon as it is tested."""
-        due = [(rate.value, seed) for seed in missing(self.study, self.profile_name, self.unit, self.folders,
-                                                      self.found)]
+        path = self.folders.results / RESULTS
+        for record in records.read(path):
+            if _of(record, self.study, self.profile_name, self.unit) and record['rate']['value'] != rate.value:
+                raise UserError(f'{path} holds runs of {self.unit} with rate {record["rate"]["value"]:g}, and now '
+                                f'{rate.value:g} is the best one. Choose another --results')
+        due = [(rate.value, seed) for seed in missing(self.study, self.profile_name, self.unit, self.folders)]
         shared = self._shared(due[0][1]) if due else None
         compiled = self.trainer.compile_seconds
         for _, seed, outcome, _ in self._trained('runs', due, '{seed}'):
