@@ -32,6 +32,7 @@ from experiments.window_reach import study as window_reach
 from research import compiling, memory
 from research.errors import UserError, one_line_errors
 from research.study import runner, ways
+from research.study.definition import Study
 
 STUDIES = {module.STUDY.name: module.STUDY for module in (
     forgetting, copying, content_free, reading_window, positions, energy_scale, gradient_reach, key_value_heads,
@@ -44,12 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('study', nargs='?', help=', '.join(STUDIES))
     parser.add_argument('--summary', action='store_true', help='only say what the recorded studies have found')
-    parser.add_argument('--profile', choices=('small', 'demo', 'cpu', 'full'), default='cpu',
-                        help='how much: seconds, minutes, an hour or two on two cores, an accelerator')
+    parser.add_argument('--profile', default='cpu', help='how much: small (seconds), demo (minutes), cpu (an hour or '
+                        'two on two cores) or full (an accelerator)')
     parser.add_argument('--arms', help='names joined by commas (default: all)')
     parser.add_argument('--workdir', help='of checkpoints and metrics (default: runs/<study>/<profile>)')
     parser.add_argument('--results', help='of records, card, report and tables (default: the work directory)')
-    parser.add_argument('--way', choices=ways.WAYS, help='how seeds are run (default: the fastest on this machine)')
+    parser.add_argument('--way', help=f'how seeds are run: {", ".join(map(repr, ways.WAYS))} (default: the fastest on '
+                        'this machine)')
     parser.add_argument('--workers', type=int, default=2, help='processes side by side')
     parser.add_argument('--dry_run', action='store_true', help='say what would run, and about how long')
     parser.add_argument('--unit', metavar='TASK/ARM', help='only this part, without card and report: what a study '
@@ -73,11 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 raise UserError(f'--arms names {name!r}; the arms are {", ".join(known)}')
         if options.workers < 1:
             raise UserError(f'--workers is {options.workers}; it must be at least 1')
+        if options.way not in (None, *ways.WAYS):
+            raise UserError(f'--way is {options.way!r}; it must be one of {", ".join(map(repr, ways.WAYS))}')
         workdir = pathlib.Path(options.workdir or f'runs/{options.study}/{options.profile}')
         folders = runner.Folders(pathlib.Path(options.results or workdir), workdir)
         if options.unit:
-            runner.run_unit(study, options.profile, unit_of(study, options.unit), folders, options.way or
-                            ways.ONE_BY_ONE, rich.console.Console())
+            runner.run_unit(study, options.profile, unit_of(study, options.profile, options.unit), folders,
+                            options.way or ways.ONE_BY_ONE, rich.console.Console())
         elif options.dry_run:
             runner.rehearse(study, options.profile, names, folders, rich.console.Console())
         else:
@@ -88,12 +92,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
                            '--unit', str(unit)))
 
 
-def unit_of(study, text: str) -> runner.Unit:
+def unit_of(study: Study, profile: str, text: str) -> runner.Unit:
     """'copy/additive' as a unit of a study; raises UserError where it has none of that name."""
     task, _, arm = text.partition('/')
-    if task not in [task.name for task in study.tasks] or arm not in [arm.name for arm in study.takes_part(task)]:
-        raise UserError(f'--unit is {text!r}; it must be a task and an arm of {study.name}, such as '
-                        f'{study.tasks[0].name}/{study.base}')
+    tasks = study.profiles[profile].tasks or [one.name for one in study.tasks]
+    if task not in tasks or arm not in [one.name for one in study.takes_part(task)]:
+        raise UserError(f'--unit is {text!r}; it must be a task and an arm of {study.name} that profile {profile} has, '
+                        f'such as {tasks[0]}/{study.base}')
     return runner.Unit(task, arm)
 
 

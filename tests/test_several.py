@@ -357,6 +357,38 @@ def test_who_gets_no_better_is_over_and_the_others_go_on(together, tmp_path, mon
     assert [outcome.best_step for outcome in run()] == [4, STEPS]
 
 
+def test_who_has_enough_is_over_and_the_others_go_on(tmp_path, monkeypatch):
+    """Measured are steps 4, 8, ..., 24: seed 10 has enough at 4 and 8, seed 11 at 12 and 16; stopped before each."""
+    group = Several(train.Trainer(config('additive', training__enough=0.5, training__evaluate_every=4,
+                                         training__checkpoint_every=4)), 2)
+    scores, enough = train.Measuring._scores, {'10': (4, 8), '11': (4, 12, 16)}
+
+    def scored(self, params):
+        step = 4 * (1 + len([line for line in reported(self.report.path.parent) if line['kind'] == 'dev']))
+        return scores(self, params) | {'accuracy': 0.5 if step in enough[self.report.path.parent.name] else 0.25}
+    monkeypatch.setattr(train.Measuring, '_scores', scored)
+
+    def run(folder):
+        return group.run([folder / '10', folder / '11'], (10, 11), console=False)
+    outcomes = run(tmp_path / 'whole')
+    for step in (6, 14):
+        with monkeypatch.context() as patch:
+            stopping(patch, lambda: os.kill(os.getpid(), signal.SIGTERM), step)
+            with pytest.raises(train.Stopped):
+                run(tmp_path / 'stopped')
+    ended = run(tmp_path / 'stopped')
+    for seed, last, mine, theirs in zip((10, 11), (8, 16), ended, outcomes, strict=True):
+        for folder in (tmp_path / 'whole', tmp_path / 'stopped'):
+            assert max(checkpoints(group.trainer, folder, seed).steps()) == last
+        assert_equal(saved(group.trainer, tmp_path / 'whole', seed, last),
+                     saved(group.trainer, tmp_path / 'stopped', seed, last))
+        assert mine[1:] == theirs[1:]
+    COMPILES.clear()
+    monkeypatch.setattr(train.loop, 'train', lambda *_: pytest.fail('trained further'))
+    assert [outcome.best_step for outcome in run(tmp_path / 'whole')] == [outcome.best_step for outcome in outcomes]
+    assert not COMPILES
+
+
 # ---------------------------------------------------------------------------------------------------------- what fails
 
 def test_one_that_diverges_is_said_to_and_changes_nothing_of_the_others(together, whole, tmp_path, capsys):

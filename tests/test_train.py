@@ -352,6 +352,69 @@ def test_patience_ends_a_run_and_it_does_not_go_on(translating, tmp_path, said, 
     assert equal(again.params, outcome.params)
 
 
+@pytest.fixture
+def accurate(monkeypatch):
+    """Sets the accuracy that is measured at a step; a step that is measured again after a stop has the same."""
+    def at(accuracies):
+        def scores(self, params):
+            seen = [json.loads(line)['step'] for line in self.report.path.read_text().splitlines() if '"dev"' in line]
+            step = (seen[-1] if seen else 0) + self.trainer.loop.evaluate_every
+            return {'loss': 1.0, 'accuracy': accuracies[step]}
+        monkeypatch.setattr(train.Measuring, '_scores', scores)
+    return at
+
+
+ACCURACIES = {2: 0.91, 4: 0.89, 6: 0.95, 8: 0.89, 10: 0.9, 12: 0.95, 14: 0.99}  # in a row 0.9 or more: steps 10 and 12
+
+
+def test_two_measurements_in_a_row_with_enough_end_a_run_and_it_does_not_go_on(translating, tmp_path, accurate, capsys):
+    trainer = with_numbers(translating, training__enough=0.9, training__steps=16, training__keep='accuracy')
+    accurate(ACCURACIES)
+    outcome = trainer.run(tmp_path / 'run')
+    assert list(measured(tmp_path / 'run')) == [2, 4, 6, 8, 10, 12]
+    assert max(checkpoints(trainer, tmp_path / 'run')) == 12
+    assert outcome.best_step == 6  # the best is not the one that ended it
+    assert 'step 12: two measurements in a row reached 0.9: the run is over' in capsys.readouterr().err
+    before = (tmp_path / 'run' / 'metrics.jsonl').read_bytes()
+    again = trainer.run(tmp_path / 'run')
+    assert 'the run was over at step 12' in capsys.readouterr().err
+    assert (tmp_path / 'run' / 'metrics.jsonl').read_bytes() == before
+    assert again.best_step == 6
+    assert equal(again.params, outcome.params)
+
+
+def test_without_a_number_for_enough_no_accuracy_ends_a_run(translating, tmp_path, accurate):
+    accurate(dict.fromkeys(range(2, 14, 2), 1.0))
+    with_numbers(translating, training__enough=0.0).run(tmp_path / 'run', console=False)
+    assert list(measured(tmp_path / 'run')) == [2, 4, 6, 8, 10, 12]
+
+
+@pytest.mark.parametrize(('every', 'step', 'saved'), [(10, 11, 10), (9, 11, 9), (10, 12, 10)], ids=[
+    'between the two', 'with a checkpoint before both', 'before the last checkpoint is written'])
+def test_a_run_that_is_stopped_before_it_has_enough_ends_where_it_would_have(every, step, saved, translating, tmp_path,
+                                                                            accurate, monkeypatch):
+    trainer = with_numbers(translating, training__enough=0.9, training__steps=16, training__checkpoint_every=every)
+    accurate(ACCURACIES)
+    whole = trainer.run(tmp_path / 'whole', console=False)
+    original = train.Saving.__call__
+
+    def stop(self, now, state, metrics):
+        if now == step:
+            raise KeyboardInterrupt
+        original(self, now, state, metrics)
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Saving, '__call__', stop)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run(tmp_path / 'stopped', console=False)
+    assert max(checkpoints(trainer, tmp_path / 'stopped')) == saved
+    outcome = trainer.run(tmp_path / 'stopped', console=False)
+    assert list(measured(tmp_path / 'stopped')) == [2, 4, 6, 8, 10, 12]
+    assert equal(checkpoints(trainer, tmp_path / 'stopped')[12].state.params,
+                 checkpoints(trainer, tmp_path / 'whole')[12].state.params)
+    assert outcome[1:] == whole[1:]
+    assert equal(outcome.params, whole.params)
+
+
 def test_on_a_plateau_the_rate_falls_and_the_checkpoint_has_the_lower_one(translating, tmp_path, said):
     """Better at steps 2 and 8; two measurements without a better one are a plateau: after step 6, and after step 12,
     where the run ends.

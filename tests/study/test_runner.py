@@ -102,9 +102,10 @@ def nothing_is_trained(monkeypatch):
 
 
 def without_times(records):
-    """What must be the same however often a study was interrupted, by run."""
+    """What must be the same however often a study was interrupted, by run; also not how many cores it had."""
+    left_out = ('time', 'seconds', 'machine', 'versions')
     return {(line['task'], line['arm'], line['seed']): {
-        name: value for name, value in line.items() if name not in ('time', 'seconds', 'versions')} for line in records}
+        name: value for name, value in line.items() if name not in left_out} for line in records}
 
 
 # ------------------------------------------------------------------------------------------------ all of it, one by one
@@ -353,7 +354,7 @@ def test_seeds_that_cannot_be_trained_together_are_refused_before_there_is_a_pla
 
 
 def test_every_way_that_can_be_gone_is_measured(monkeypatch):
-    """Only one by one where shapes come in another order for each seed; then in processes of this and that core."""
+    """Not together where shapes come in another order for each seed; in processes only as many as there are workers."""
     config = runner.settled(STUDY, STUDY.profiles['small'], {}).configs[runner.Unit('copy', 'none')]
     beside = []
     monkeypatch.setattr(ways, '_beside', lambda config, workers: beside.append(workers) or 4.0)
@@ -364,6 +365,15 @@ def test_every_way_that_can_be_gone_is_measured(monkeypatch):
     config = runner.arms.override(config, {'batches.shape_seed': 0, 'batches.buckets': 2})
     assert ways.measured(config, [10, 11, 12], 3) == {ways.ONE_BY_ONE: 6.0, ways.PROCESSES: 4.0}
     assert beside == [2, 3]
+
+
+def test_a_measurement_takes_every_way_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = runner.settled(STUDY, STUDY.profiles['small'], {}).configs[runner.Unit('copy', 'none')]
+    found = ways.measured(config, [10, 11], 2)
+    assert list(found) == list(ways.WAYS)
+    assert all(0 < seconds < 60 for seconds in found.values())
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_part_can_be_run_by_itself(trained, tmp_path):
@@ -477,7 +487,7 @@ def test_runs_with_another_rate_than_the_one_that_is_best_now_are_refused(traine
     for name in ('results.jsonl', 'tuning.jsonl'):
         (results / name).write_text('\n'.join((results / name).read_text().splitlines()[:2]) + '\n')
     trained.at |= {3e-3: 0.1, 1e-2: 0.7}
-    with pytest.raises(UserError, match='holds runs of copy/additive with rate 0.003, and now 0.01 is the best one'):
+    with pytest.raises(UserError, match=r'holds runs of copy/additive with rate 0\.003, and now 0\.01 is the best'):
         run(tmp_path, profile='tuned', names=['additive'])
 
 
@@ -569,8 +579,8 @@ def test_stopped_in_the_middle_of_a_training_it_goes_on_and_ends_with_the_same_r
         curves = [[point['dev_loss'] for point in one.pop('curve') if point['dev_loss']] for one in (expected, found)]
         assert curves[0] == curves[1]
         assert found == expected, key
-    restored, = (read_jsonl(folders(tmp_path).workdir / 'runs/copy/none/11/metrics.jsonl')[0] for _ in range(1))
-    assert [line['step'] for line in restored if line['kind'] == 'train'] == [2, 3, 4, 6]
+    reported, _ = read_jsonl(folders(tmp_path).workdir / 'runs' / 'copy' / 'none' / '11' / 'metrics.jsonl')
+    assert [line['step'] for line in reported if line['kind'] == 'train'] == [2, 3, 4, 6]
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
@@ -608,8 +618,7 @@ def test_runs_that_are_to_end_at_the_threshold_know_it():
     assert build.loop(runner.settled(STUDY, STUDY.profiles['small'], {}).configs['copy', 'none']).enough == 0
 
 
-@pytest.mark.parametrize('way', [ways.ONE_BY_ONE, ways.TOGETHER])
-def test_a_run_ends_at_the_threshold_and_is_not_trained_further(way, tmp_path, monkeypatch):
+def test_a_run_ends_at_the_threshold_and_is_not_trained_further(tmp_path, monkeypatch):
     """Measured are steps 3, 6, 9, ...; seed 10 reaches it at 6 and 9, seed 11 from the first one on."""
     study = with_profile(STUDY._replace(threshold=0.9), ends_at_threshold=True, changes={'training.steps': 30})
     scores = train.Measuring._scores
@@ -619,13 +628,13 @@ def test_a_run_ends_at_the_threshold_and_is_not_trained_further(way, tmp_path, m
         reached = self.report.path.parent.name == '11' or bool(seen)
         return scores(self, params) | {'accuracy': 0.9 if reached else 0.8}
     monkeypatch.setattr(train.Measuring, '_scores', scored)
-    run(tmp_path, study, names=['none'], way=way)
+    run(tmp_path, study, names=['none'], way=ways.TOGETHER)
     assert [[point['step'] for point in line['curve'] if point['dev_accuracy'] is not None]
             for line in lines(tmp_path)] == [[3, 6, 9], [3, 6]]
     first = (folders(tmp_path).results / 'results.jsonl').read_text()
     (folders(tmp_path).results / 'results.jsonl').unlink()  # as if it was killed before they were recorded
     monkeypatch.setattr(train.loop, 'train', lambda *_: pytest.fail('trained further'))
-    run(tmp_path, study, names=['none'], way=way)
+    run(tmp_path, study, names=['none'], way=ways.TOGETHER)
     assert without_times(map(json.loads, first.splitlines())) == without_times(lines(tmp_path))
 
 
@@ -720,20 +729,12 @@ def test_a_study_of_translations_keeps_what_was_written_and_tests_its_sentences(
     assert beside.sentences.a == pytest.approx(found[1]['scores']['bleu'])
     assert beside.sentences.b == pytest.approx(found[0]['scores']['bleu'])
     assert 0 < beside.sentences.p <= 1
-
-
-def test_a_study_of_translations_whose_arm_diverges_has_a_card(translating, tmp_path, monkeypatch):
-    original = train.Trainer.run
-
-    def diverge(trainer, workdir, seed, rate):
-        if workdir.parts[-2] == 'none':
-            raise DivergedError('the loss became nan')
-        return original(trainer, workdir, seed, rate)
-    monkeypatch.setattr(train.Trainer, 'run', diverge)
-    info = run(tmp_path, translating)
-    assert [line['status'] for line in lines(tmp_path)] == ['failed', 'finished']
-    assert 'the loss became nan' in (folders(tmp_path).results / 'README.md').read_text()
-    assert all(beside.sentences is None for beside in info.beside.values())
+    failed = {name: value for name, value in found[0].items() if name in records.ALWAYS} | {
+        'status': 'failed', 'error': 'the loss became nan'}
+    (folders(tmp_path).results / 'results.jsonl').write_text(json.dumps(failed) + '\n' + json.dumps(found[1]) + '\n')
+    info = runner.finish(translating, 'small', folders(tmp_path), rich.console.Console(file=io.StringIO()))
+    assert info.beside[translating.planned[0]].sentences is None
+    assert 'the loss became nan' in (folders(tmp_path).results / 'report.html').read_text()
 
 
 # ---------------------------------------------------------------------------------------------------- what was expected

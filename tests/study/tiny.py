@@ -1,6 +1,6 @@
 """A study of seconds, for the tests of what runs it; as a program it runs one, or a part of one, in a process.
 
-    python -m tests.study.tiny PROFILE RESULTS WORKDIR WAY [--unit TASK/ARM] [--strikes HOW AT MARK]
+    python -m tests.study.tiny PROFILE RESULTS WORKDIR WAY [--unit TASK/ARM] [--strikes "WHOM SIGNAL" AT MARK]
 
 With --strikes a worker sends a signal once, while it trains: to itself or to the process that started it.
 """
@@ -10,6 +10,7 @@ import os
 import pathlib
 import signal
 import sys
+import time
 
 import rich.console
 
@@ -53,20 +54,18 @@ def command(profile, folders, strikes=()):
                               str(folders.workdir), way, '--unit', str(unit), *strikes)
 
 
-def strike(how: str, at: str, mark: pathlib.Path) -> None:
-    """Sends a signal once, at a checkpoint named as <arm>/<seed>/<step>; `mark` is there when it was sent."""
-    arm, seed, step = at.split('/')
-    target, number = how.split()
+def strike(whom: str, number: signal.Signals, at: str, mark: pathlib.Path) -> None:
+    """Sends a signal once, after a step named as <arm>/<seed>/<step>; then `mark` holds the id of this process."""
     original = train.Saving.__call__
 
-    def save(self, now, state, metrics):
-        original(self, now, state, metrics)
-        folder = self.measuring.report.path.parent
-        if (folder.parent.name, folder.name, now) == (arm, seed, int(step)) and not mark.exists():
-            mark.touch()
-            os.kill(os.getpid() if target == 'worker' else os.getppid(), signal.Signals[number])
-            if target == 'runner' and number == 'SIGKILL':
-                signal.pause()  # until this one is gone, too
+    def save(self, step, state, metrics):
+        original(self, step, state, metrics)
+        *_, arm, seed, _ = self.measuring.report.path.parts
+        if f'{arm}/{seed}/{step}' == at and not mark.exists():
+            mark.write_text(f'{os.getpid()}')
+            os.kill(os.getpid() if whom == 'worker' else os.getppid(), number)
+            while whom == 'runner':
+                time.sleep(1)  # this process ends with that one
     train.Saving.__call__ = save
 
 
@@ -82,7 +81,8 @@ def main() -> None:
     strikes = ('--strikes', *given.strikes) if given.strikes else ()
     if given.unit:
         if strikes:
-            strike(given.strikes[0], given.strikes[1], pathlib.Path(given.strikes[2]))
+            whom, number = given.strikes[0].split()
+            strike(whom, signal.Signals[number], given.strikes[1], pathlib.Path(given.strikes[2]))
         runner.run_unit(STUDY, given.profile, runner.Unit(*given.unit.split('/')), folders, given.way,
                         rich.console.Console())
     else:

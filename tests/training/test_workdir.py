@@ -49,6 +49,18 @@ def test_a_kill_while_it_is_claimed_leaves_a_directory_that_can_be_claimed(tmp_p
     assert contents(tmp_path / 'run') == {workdir.CONFIG: CONFIG, **FILES}
 
 
+def test_a_kill_while_the_first_file_is_written_leaves_a_directory_that_can_be_claimed(tmp_path, monkeypatch):
+    def kill(*_):
+        raise KeyboardInterrupt
+    with monkeypatch.context() as patch:
+        patch.setattr(workdir.os, 'replace', kill)
+        with pytest.raises(KeyboardInterrupt):
+            claim(tmp_path / 'run')
+    assert len(list((tmp_path / 'run').iterdir())) == 2
+    claim(tmp_path / 'run')
+    assert contents(tmp_path / 'run') == {workdir.CONFIG: CONFIG, **FILES}
+
+
 def test_somebody_elses_directory_stays_as_it_is(tmp_path):
     (tmp_path / 'thesis.txt').write_text('mine')
     with pytest.raises(UserError, match='not empty and holds no run'):
