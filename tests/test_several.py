@@ -262,14 +262,18 @@ def ended_alike(trainer, whole, folder, outcomes, seeds=SEEDS):
 
 @pytest.mark.parametrize('calls', [1, 2])
 def test_killed_while_checkpoints_were_written_those_behind_go_on_first(calls, together, whole, tmp_path, monkeypatch):
-    """One or two of them have the checkpoint of this step, the others none: they begin anew and catch up."""
+    """One or two of them have the checkpoint of this step, the others none: they begin anew until they are there."""
     with monkeypatch.context() as patch:
         stopping(patch, lambda: (_ for _ in ()).throw(KeyboardInterrupt), N, calls)
         with pytest.raises(KeyboardInterrupt):
             together.run(folders(tmp_path), SEEDS, console=False)
     assert [checkpoints(together.trainer, tmp_path, seed).steps() for seed in SEEDS] == [[N]] * calls + [[]] * (
         len(SEEDS) - calls)
+    updates, update = [], together._update
+    monkeypatch.setattr(
+        together, '_update', lambda stack, batch: updates.append(int(stack.step)) or update(stack, batch))
     outcomes = together.run(folders(tmp_path), SEEDS, console=False)
+    assert updates == list(range(STEPS))  # from N on all together
     ended_alike(together.trainer, whole, tmp_path, outcomes)
     for seed in SEEDS:
         assert reported(tmp_path / str(seed)) == reported(whole[0] / str(seed))  # every line once, and the same

@@ -47,6 +47,8 @@ STUDY = Study(
            Task('even pairs', 'whether a bit differs from the first one; the same lengths',
                 functools.partial(studies.counting, 'even_pairs'), floor=0.5, probe=last)),
     arms=(
+        Arm('softmax_no_position', 'multi-head attention, two layers, without positions',
+            'mixer=multi_head_dot+position=none', MIXER[:2], control=True),
         Arm('plain', 'a plain recurrent cell', 'cell=plain', CELL),
         Arm('lstm', 'an LSTM', '', ()),
         Arm('gru', 'a GRU', 'cell=gru_reset_after', CELL),
@@ -55,8 +57,6 @@ STUDY = Study(
         Arm('delta', 'the delta rule, beta below 1; two layers', 'mixer=delta', MIXER,
             changes=(('decoder.mixer.path', 'chunked'),)),
         Arm('softmax', 'multi-head attention, two layers, sinusoidal positions', 'mixer=multi_head_dot', MIXER),
-        Arm('softmax_no_position', 'multi-head attention, two layers, without positions',
-            'mixer=multi_head_dot+position=none', MIXER[:2], control=True),
     ),
     base='lstm',
     profiles={

@@ -135,8 +135,10 @@ def _planned(study: StudyInfo, compared: Sequence[Compared]) -> str:
     if not study.planned:
         return ''
     plain = planned_sheet(study, compared)
-    rows = [(*row[:-1], Cell(page_task.verdict(one), row[-1]) if one.difference else row[-1])
-            for row, one in zip(plain.rows, compared, strict=False)]
+    at, rows = plain.headings.index('verdict'), []
+    for row, one in zip(plain.rows, compared, strict=False):
+        said = Cell(page_task.verdict(one), row[at]) if one.difference else row[at]
+        rows.append((*row[:at], said, *row[at + 1:]))
     return sheet(plain._replace(rows=rows))
 
 

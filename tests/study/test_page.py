@@ -17,7 +17,7 @@ from research.errors import UserError
 from research.study import page, page_parts, page_weights
 from research.study.page_parts import Cell
 from research.study.page_script import SCRIPT
-from research.study.records import Planned
+from research.study.records import Beside, Planned
 from tests.study import made_up
 
 NONE, FIXED, MEAN, ADDITIVE, GENERAL = made_up.ARMS[:5]
@@ -218,9 +218,18 @@ def test_the_overview_has_a_mean_and_a_verdict_for_each_arm_and_task():
 def test_planned_comparisons_carry_their_verdicts(several):
     table, = rows(section(several, 'comparisons'))
     assert len(table) == 1 + 3  # of seven arms
-    assert table[0] == ['task', 'arm', 'against', 'difference', 'runs', 'p', 'p, Holm', 'verdict']
-    assert all(row[-1].startswith('? too few runs (n = 3, at least ') for row in table[1:])
+    assert table[0] == ['task', 'arm', 'against', 'difference', 'runs', 'p', 'p, Holm', 'verdict',
+                        'other seeds and test pairs', 'sentences', 'runs it takes']
+    assert all(row[7].startswith('? too few runs (n = 3, at least ') for row in table[1:])
     assert 'id="comparisons"' not in page.page(made_up.study(planned=()), made_up.runs())
+
+
+def test_planned_comparisons_keep_what_stands_beside_their_verdict():
+    planned = (Planned('pronunciation', 'general', 'additive'),)
+    runs = [made_up.run(arm, seed) for arm in (GENERAL, ADDITIVE) for seed in (10, 11)]
+    found = page.page(made_up.study(planned=planned, beside={planned[0]: Beside(None, None, 23)}), runs)
+    (_, row), = rows(section(found, 'comparisons'))
+    assert row[8:] == ['–', '–', '23']
 
 
 def test_the_page_says_how_its_figures_came_about(seven):

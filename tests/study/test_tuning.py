@@ -21,6 +21,7 @@ def search(accuracy_of, rates=RATES, seeds=SEEDS, keep='accuracy'):
     """Tries what is missing until a choice can be made; returns the records, round by round."""
     records, rounds = [], []
     while due := tuning.missing(rates, seeds, records, keep):
+        assert len(rounds) < 10
         rounds.append(due)
         records += [tried(rate, seed, accuracy_of(rate, seed)) for rate, seed in due]
     return records, rounds
@@ -84,6 +85,7 @@ def test_where_every_run_failed_lower_rates_are_tried_and_the_search_ends():
     while due := tuning.missing(RATES, SEEDS, records, 'accuracy'):
         records += [failed(rate, seed) for rate, seed in due]
         rounds += 1
+        assert rounds <= 3
     assert rounds == 3
     assert min(record['rate'] for record in records) < 1e-3
     assert tuning.chosen(records, 'accuracy').on_edge
