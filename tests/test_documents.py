@@ -178,7 +178,7 @@ def test_no_file_names_a_place_on_somebodys_machine(path):
 
 
 def test_the_picture_of_the_readme_is_drawn_from_the_recorded_results(tmp_path):
-    picture.draw(REPOSITORY / 'experiments/forgetting/results.jsonl', tmp_path / 'picture.png')
+    picture.draw(REPOSITORY / 'experiments/forgetting/first.jsonl', tmp_path / 'picture.png')
     assert (tmp_path / 'picture.png').read_bytes().startswith(b'\x89PNG')
 
 

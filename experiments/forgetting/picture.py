@@ -37,4 +37,4 @@ def draw(results: pathlib.Path, path: pathlib.Path) -> None:
 
 
 if __name__ == '__main__':
-    draw(HERE / 'results.jsonl', HERE.parent.parent / 'docs' / 'forgetting.png')
+    draw(HERE / 'first.jsonl', HERE.parent.parent / 'docs' / 'forgetting.png')
