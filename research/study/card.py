@@ -26,8 +26,8 @@ from research.training import workdir
 MATCHED = {'parameters': 0.01, 'flops': 0.02}  # by protocol: so far may an arm be from the base
 HALF = ('Half-length: where the mean, in straight lines between the middles of the lengths, has lost half of what it '
         'has above guessing at the shortest length.')
-SECONDS = ('seconds: train without measuring and saving, evaluate without compiling, step: one warm step; of '
-           'processes side by side where the seeds run so')
+SECONDS = ('seconds: train without measuring and saving, evaluate without compiling, step: one warm step; '
+           'seeds that run together or side by side shared this time')
 
 
 class Standing(NamedTuple):
