@@ -9,6 +9,7 @@ length penalties are compared on dev. The outputs stand in DIR/<split>_outputs.t
 
 import argparse
 import datetime
+import functools
 import json
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -163,6 +164,14 @@ def word_alignment_error(model: EncoderDecoder, params: Params, source: Vocabula
     return alignment.error_rate(words, [one.sure for one in aligned], [one.possible for one in aligned])
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _mean_weights(model, params, batch):
+    """Over heads and layers, given the right answers; one program for a model, whatever its parameters."""
+    memory = contract.encode(model, params, batch.source, batch.source_places)
+    weights = contract.decode(model, params, memory, batch.inputs, batch.target_places).weights
+    return None if weights is None else weights.mean(axis=1)
+
+
 def most_read(model: EncoderDecoder, params: Params, source: Vocabulary, target: Vocabulary,
               pairs: Sequence[Pair]) -> list[set[tuple[int, int]]] | None:
     """The links of each pair's symbols: to each of the target the one of the source that is read most.
@@ -174,15 +183,9 @@ def most_read(model: EncoderDecoder, params: Params, source: Vocabulary, target:
     buckets = choose_buckets([(len(left), len(right)) for left, right in ids], 4)
     plan = BatchPlan(ids, buckets, 16 * max(sum(bucket) for bucket in buckets))
 
-    @jax.jit
-    def weigh(params, batch):
-        memory = contract.encode(model, params, batch.source, batch.source_places)
-        weights = contract.decode(model, params, memory, batch.inputs, batch.target_places).weights
-        return None if weights is None else weights.mean(axis=1)
-
     links: dict[int, set] = {}
     for k in range(len(plan)):
-        weights = weigh(params, plan[k])
+        weights = _mean_weights(model, params, plan[k])
         if weights is None:
             return None
         weights = np.asarray(weights)

@@ -54,11 +54,10 @@ def diagnose(model: contract.EncoderDecoder, params: contract.Params, batches: S
 
 def reading(model: contract.EncoderDecoder, params: contract.Params, batches: Sequence[Batch]) -> dict[str, Any]:
     """How a decoder reads its source and each side itself: the first ten keys of `diagnose`; arguments as there."""
-    look = jax.jit(functools.partial(probes.readings, model))
     layers: dict[str, list[probes.Reading]] = {kind: [] for kind in KINDS}
     numbers: dict[str, list[list[np.ndarray]]] = {kind: [] for kind in KINDS}  # of each sentence and layer, [K, N]
     for batch in batches:
-        layers = jax.tree.map(np.asarray, look(params, batch))
+        layers = jax.tree.map(np.asarray, _readings(model, params, batch))
         S, T = _sizes(batch.source_places), _sizes(batch.target_places)
         for row in np.flatnonzero(T):
             sizes = {'reader': (T[row], S[row]), 'source': (S[row], S[row]), 'inputs': (T[row], T[row])}
@@ -87,11 +86,11 @@ def gradient_reach(model: contract.EncoderDecoder, params: contract.Params, batc
     the loss in an input, which every architecture has, where they look at states.
     """
     side = _side(model)
-    norms = jax.jit(functools.partial(norms_at, model, side=side))
     rows: list[np.ndarray] = []
     for batch in batches:
         last = last_asked(batch)
-        rows += _by_distance(batch, last, np.asarray(norms(params, batch, positions=np.maximum(last, 0))), side)
+        rows += _by_distance(batch, last, np.asarray(_norms_at(
+            model, params, batch, np.maximum(last, 0), side)), side)
     return gradients.decay(rows)
 
 
@@ -134,21 +133,28 @@ def memory_probe(model: contract.EncoderDecoder, params: contract.Params,
       As `readout.memory`.
     """
     side = _side(model)
-
-    @jax.jit
-    def vector(params, batch, positions):
-        if side == 'source':
-            return probes.source_vector(model, params, batch.source, batch.source_places)
-        memory = contract.encode(model, params, batch.source, batch.source_places)
-        hidden = contract.decode(model, params, memory, batch.inputs, batch.target_places).hidden
-        return jnp.take_along_axis(hidden, positions[:, None, None], axis=1)[:, 0]
     vectors: list[np.ndarray] = []
     symbols: list[np.ndarray] = []
     for batch in batches:
         last = last_asked(batch)
-        vectors += list(np.asarray(vector(params, batch, np.maximum(last, 0)), np.float64)[last >= 0])
+        vectors += list(np.asarray(_vector(model, params, batch, np.maximum(last, 0)), np.float64)[last >= 0])
         symbols += _by_distance(batch, last, batch.source if side == 'source' else batch.inputs, side)
     return readout.memory(np.array(vectors), symbols)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _vector(model, params, batch, positions):
+    """What the memory is probed in."""
+    if model.reads_source():
+        return probes.source_vector(model, params, batch.source, batch.source_places)
+    memory = contract.encode(model, params, batch.source, batch.source_places)
+    hidden = contract.decode(model, params, memory, batch.inputs, batch.target_places).hidden
+    return jnp.take_along_axis(hidden, positions[:, None, None], axis=1)[:, 0]
+
+
+# Compiled once for a model, whatever its parameters: those of all seeds.
+_readings = jax.jit(probes.readings, static_argnums=0)
+_norms_at = jax.jit(norms_at, static_argnums=(0, 4))
 
 
 def last_asked(batch: Batch) -> np.ndarray:

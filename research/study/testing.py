@@ -84,8 +84,14 @@ def curve(lines: Sequence[dict]) -> list[dict[str, Any]]:
 
 def forced(trainer: train.Trainer, params: Any, pairs: Sequence[Pair]) -> Positions:
     """What is said at each target position of pairs, given the right inputs."""
-    step = jax.jit(position_step(trainer.model, chunk=build.chunk(trainer.config)))
+    step = functools.partial(_positions, trainer.model, build.chunk(trainer.config))
     return positions(step, params, build.measuring_plan(trainer.data, pairs, trainer.plans))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _positions(model, chunk, params, batch):
+    """One program for a model, whatever its parameters."""
+    return position_step(model, chunk=chunk)(params, batch)
 
 
 def bytes_a_position(trainer: train.Trainer) -> int:
