@@ -100,6 +100,8 @@ def test_every_key_is_read_and_only_by_build(name, words, tmp_path, monkeypatch)
         return Recorder(arms.override(config, {key.replace('__', '.'): value for key, value in changes.items()}), seen)
     build.loop(switched(training__schedule='plateau'))
     build.train_step(switched(training__scheduled_sampling='linear'), model, optimiser)
+    if config.data.task == build.LANGUAGE_MODEL:
+        build.data(switched(data__length=4))
     if config.data.task == build.PARALLEL:
         for read in (build.target_language, build.left_out, build.source_line, build.prepared_folder):
             read(recorder)

@@ -25,13 +25,13 @@ from experiments.cost import measure
 from experiments.cost.measure import DIRECTIONS
 from research import compiling
 from research.errors import UserError, at_least, nearest, one_line_errors
-from research.study.card import VERDICTS
 from research.train import environment
 from research.training import workdir
 
 LENGTHS = (128, 512, 2048)
 GROWTH = (512, 2048)   # between which lengths the expectations hold
 FEWEST_ROUNDS = 5
+VERDICTS = {True: 'met', False: 'not met', None: 'not measured'}
 
 
 class Expectation(NamedTuple):
