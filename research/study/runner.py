@@ -270,6 +270,8 @@ def _work(study, profile, units, way, workers, folders, done, run_here, command,
         jobs = [pool.Job(str(unit), tuple(command(unit, ways.ONE_BY_ONE)),
                          folders.workdir / 'logs' / f'{unit.task}-{unit.arm}.log', functools.partial(done, unit))
                 for unit in some]
+        if not jobs:
+            continue
         ended = pool.run(jobs, workers, console=console)
         failures += [f'{name}: its process {one.status} ({one.error}). Start the study again to go on'
                      for name, one in ended.items() if one.status != 'finished']
