@@ -1,7 +1,5 @@
 """How much of a study is run, as values at dotted keys."""
 
-RATES = {'cpu': (1e-3, 3e-3, 1e-2), 'full': (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)}  # the learning rates that are tried
-
 
 def budget(steps: int, measured: int = 10) -> dict:
     """So many steps with a warm-up of a tenth and a cosine to zero, measured on dev at so many of them."""

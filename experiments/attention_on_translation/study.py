@@ -7,7 +7,19 @@ import itertools
 
 from configs import profiles, studies
 from research.study import expected
-from research.study.definition import BLEU, Arm, Expectation, NotDecidableError, Planned, Profile, Study, Task
+from research.study.definition import (
+    BLEU,
+    FEW_RATES,
+    Arm,
+    Expectation,
+    NotDecidableError,
+    Planned,
+    Profile,
+    Study,
+    Task,
+    rehearsal,
+    whole,
+)
 
 TASK, READER = 'multi30k', ('decoder.reader',)
 ORDER = ('none', 'fixed_context', 'additive', 'transformer')
@@ -48,13 +60,11 @@ STUDY = Study(
     ),
     base='additive',
     profiles={
-        'small': Profile(1, profiles.rehearsal() | {'training.average': 1}, test_sample=20,
-                         note='A rehearsal: every part runs, nothing is learned.'),
+        'small': rehearsal(profiles.rehearsal() | {'training.average': 1}, seeds=1, test_sample=20),
         'cpu': Profile(3, profiles.budget(2000) | {'training.average': 1},
                        'Descriptive: three seeds; the test of sentences speaks of the median seeds.', claims=1,
-                       rates=profiles.RATES['cpu'], hours=2.5),
-        'full': Profile(10, profiles.budget(20_000) | {'batches.tokens': 9216}, rates=profiles.RATES['full'],
-                        tuning_seeds=(0, 1)),
+                       rates=FEW_RATES, hours=2.5),
+        'full': whole(profiles.budget(20_000) | {'batches.tokens': 9216}),
     },
     planned=(Planned(TASK, 'additive', 'fixed_context'), *(Planned(TASK, more, less) for less, more in STEPS
                                                              if less != 'fixed_context')),

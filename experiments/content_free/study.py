@@ -4,7 +4,7 @@ import functools
 
 from configs import profiles, studies
 from research.study import expected
-from research.study.definition import Arm, Expectation, Planned, Profile, Study, Task
+from research.study.definition import FEW_RATES, Arm, Expectation, Planned, Profile, Study, Task, rehearsal, whole
 
 READER = ('decoder.reader',)
 FREE = ('location', 'mean', 'synthesizer_random')
@@ -38,10 +38,9 @@ STUDY = Study(
     ),
     base='additive',
     profiles={
-        'small': Profile(2, profiles.rehearsal() | profiles.MADE_UP,
-                         'A rehearsal: every part runs, nothing is learned.'),
-        'cpu': Profile(6, profiles.budget(2000), claims=1, rates=profiles.RATES['cpu'], other_seeds=3, hours=0.5),
-        'full': Profile(10, profiles.budget(10_000), rates=profiles.RATES['full'], tuning_seeds=(0, 1)),
+        'small': rehearsal(profiles.rehearsal() | profiles.MADE_UP),
+        'cpu': Profile(6, profiles.budget(2000), claims=1, rates=FEW_RATES, other_seeds=3, hours=0.5),
+        'full': whole(profiles.budget(10_000)),
     },
     planned=(Planned('reverse', 'location', 'additive'), Planned('reverse', 'synthesizer_random', 'additive')),
     expectations=(

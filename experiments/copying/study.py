@@ -7,7 +7,7 @@ import functools
 
 from configs import profiles, studies
 from research.study import expected
-from research.study.definition import Arm, Expectation, Planned, Profile, Study, Task
+from research.study.definition import FEW_RATES, Arm, Expectation, Planned, Profile, Study, Task, rehearsal, whole
 
 READER = ('decoder.reader',)
 CONTENT = ('additive', 'general', 'scaled_dot', 'concat', 'multi_head_dot', 'multi_head_additive')
@@ -72,11 +72,9 @@ STUDY = Study(
     arms=ARMS,
     base='additive',
     profiles={
-        'small': Profile(2, profiles.rehearsal() | profiles.MADE_UP | {'data.longest': 6, 'data.longest_test': 9},
-                         'A rehearsal: every part runs, nothing is learned.'),
-        'cpu': Profile(6, profiles.budget(3000), claims=1, rates=profiles.RATES['cpu'], other_seeds=3, hours=1.25),
-        'full': Profile(10, profiles.budget(20_000) | {'batches.tokens': 9216}, rates=profiles.RATES['full'],
-                        tuning_seeds=(0, 1)),
+        'small': rehearsal(profiles.rehearsal() | profiles.MADE_UP | {'data.longest': 6, 'data.longest_test': 9}),
+        'cpu': Profile(6, profiles.budget(3000), claims=1, rates=FEW_RATES, other_seeds=3, hours=1.25),
+        'full': whole(profiles.budget(20_000) | {'batches.tokens': 9216}),
     },
     planned=(Planned('reverse', 'additive', 'none'), Planned('copy', 'additive', 'none'),
              *(Planned(task, arm, 'additive') for arm in CONTENT[1:] for task in TASKS)),

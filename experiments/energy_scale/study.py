@@ -7,7 +7,7 @@ import functools
 
 from configs import profiles, studies
 from research.study import comparison
-from research.study.definition import Arm, Expectation, Planned, Profile, Study, Task
+from research.study.definition import FEW_RATES, Arm, Expectation, Planned, Profile, Study, Task, rehearsal, whole
 
 READER = ('decoder.reader',)
 WIDTHS = (16, 64, 512)
@@ -48,10 +48,9 @@ STUDY = Study(
     ),
     base='additive',
     profiles={
-        'small': Profile(2, profiles.rehearsal() | profiles.MADE_UP,
-                         'A rehearsal: every part runs, nothing is learned.', tasks=('width 16', 'width 64')),
-        'cpu': Profile(6, profiles.budget(800, 20), claims=1, rates=profiles.RATES['cpu'], other_seeds=3, hours=0.75),
-        'full': Profile(10, profiles.budget(4000, 40), rates=profiles.RATES['full'], tuning_seeds=(0, 1)),
+        'small': rehearsal(profiles.rehearsal() | profiles.MADE_UP, tasks=('width 16', 'width 64')),
+        'cpu': Profile(6, profiles.budget(800, 20), claims=1, rates=FEW_RATES, other_seeds=3, hours=0.75),
+        'full': whole(profiles.budget(4000, 40)),
     },
     planned=(Planned('width 64', 'scaled_dot', 'dot'), Planned('width 512', 'scaled_dot', 'dot')),
     threshold=THRESHOLD,

@@ -10,7 +10,7 @@ import numpy as np
 from configs import profiles, studies
 from research.evaluation import forced
 from research.study import expected, testing
-from research.study.definition import Arm, Expectation, Planned, Profile, Study, Task
+from research.study.definition import FEW_RATES, Arm, Expectation, Planned, Profile, Study, Task, rehearsal, whole
 from research.study.records import Score
 
 KEYS = ('decoder.position', 'decoder.mixer.position')
@@ -49,11 +49,10 @@ STUDY = Study(
     ),
     base='sinusoidal',
     profiles={
-        'small': Profile(1, profiles.rehearsal(), 'A rehearsal: every part runs, nothing is learned.', test_sample=20),
-        'cpu': Profile(6, profiles.budget(1000) | {'batches.tokens': 4096}, claims=1, rates=profiles.RATES['cpu'],
+        'small': rehearsal(profiles.rehearsal(), seeds=1, test_sample=20),
+        'cpu': Profile(6, profiles.budget(1000) | {'batches.tokens': 4096}, claims=1, rates=FEW_RATES,
                        other_seeds=3, test_sample=400, hours=1.0),
-        'full': Profile(10, profiles.budget(20_000) | {'batches.tokens': 16_384}, rates=profiles.RATES['full'],
-                        tuning_seeds=(0, 1)),
+        'full': whole(profiles.budget(20_000) | {'batches.tokens': 16_384}),
     },
     planned=(Planned('letters', 'alibi', 'sinusoidal'), Planned('letters', 'rotary', 'sinusoidal')),
     score=Score('perplexity_ratio', 'perplexity of 256 letters over that of 64', '', False, 10.0, 'loss'),

@@ -6,7 +6,7 @@ last one is a Transformer of about the same size, to see where it stands.
 
 from configs import copy, profiles, pronunciation
 from research.study import expected
-from research.study.definition import Arm, Expectation, Planned, Profile, Study, Task
+from research.study.definition import FEW_RATES, Arm, Expectation, Planned, Profile, Study, Task, rehearsal, whole
 
 READER = ('decoder.reader',)
 TRANSFORMER = tuple(f'{side}.{key}' for side, keys in {  # everything that a side is made of, its dropout not among it
@@ -84,11 +84,11 @@ STUDY = Study(
     arms=ARMS,
     base='additive',
     profiles={
-        'small': Profile(2, SMALL, 'A rehearsal: every part runs, nothing is learned.', test_sample=40),
+        'small': rehearsal(SMALL, test_sample=40),
         'demo': Profile(2, DEMO, f'A first look: 1,000 steps, 2,000 test words. {SIZES}', test_sample=2000, claims=0,
                         tasks=('pronunciation',)),
-        'cpu': Profile(6, CPU, claims=1, rates=profiles.RATES['cpu'], other_seeds=3, hours=1.25),
-        'full': Profile(10, FULL, rates=profiles.RATES['full'], tuning_seeds=(0, 1)),
+        'cpu': Profile(6, CPU, claims=1, rates=FEW_RATES, other_seeds=3, hours=1.25),
+        'full': whole(FULL),
     },
     planned=(Planned('pronunciation', 'additive', 'none'), Planned('copy', 'additive', 'none'),
              *(Planned(task, arm, 'additive') for arm in ('scaled_dot', 'multi_head_dot', 'transformer')

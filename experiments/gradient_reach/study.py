@@ -6,7 +6,7 @@ the cells as symbols, and two of attention.
 
 from configs import profiles, studies
 from research.study import expected, testing
-from research.study.definition import Arm, Expectation, Planned, Profile, Study, Task
+from research.study.definition import FEW_RATES, Arm, Expectation, Planned, Profile, Study, Task, rehearsal, whole
 from research.study.records import Score
 
 READ = (('plain', 'lstm'), ('lstm', 'attention'))  # each is steeper than the next
@@ -50,10 +50,9 @@ STUDY = Study(
     ),
     base='lstm',
     profiles={
-        'small': Profile(2, profiles.rehearsal() | profiles.MADE_UP | {'data.longest': 6, 'data.longest_test': 9},
-                         'A rehearsal: every part runs, nothing is learned.'),
-        'cpu': Profile(8, profiles.budget(1000), rates=profiles.RATES['cpu'], other_seeds=3, hours=0.5),
-        'full': Profile(10, profiles.budget(5000), rates=profiles.RATES['full'], tuning_seeds=(0, 1)),
+        'small': rehearsal(profiles.rehearsal() | profiles.MADE_UP | {'data.longest': 6, 'data.longest_test': 9}),
+        'cpu': Profile(8, profiles.budget(1000), rates=FEW_RATES, other_seeds=3, hours=0.5),
+        'full': whole(profiles.budget(5000)),
     },
     planned=(Planned('copy', 'plain', 'lstm'), Planned('copy', 'attention', 'lstm')),
     score=Score('slope', 'gradient, ln a position', '', True, -1.0, 'right'),

@@ -5,7 +5,18 @@ The arms have as many parameters: the feed-forward networks of those with fewer 
 
 from configs import profiles, studies
 from research.study import expected, testing
-from research.study.definition import Arm, Expectation, Planned, Profile, Study, Task, parameters
+from research.study.definition import (
+    FEW_RATES,
+    Arm,
+    Expectation,
+    Planned,
+    Profile,
+    Study,
+    Task,
+    parameters,
+    rehearsal,
+    whole,
+)
 from research.study.records import Score
 
 PARTS = ('encoder.mixer', 'decoder.mixer', 'decoder.reader')
@@ -54,12 +65,10 @@ STUDY = Study(
     ),
     base='multi_head',
     profiles={
-        'small': Profile(2, profiles.rehearsal() | profiles.MADE_UP | {'data.longest': 6, 'data.longest_test': 9},
-                         'A rehearsal: every part runs, nothing is learned.'),
-        'cpu': Profile(6, profiles.budget(1500) | {'data.longest_test': 20}, claims=1, rates=profiles.RATES['cpu'],
+        'small': rehearsal(profiles.rehearsal() | profiles.MADE_UP | {'data.longest': 6, 'data.longest_test': 9}),
+        'cpu': Profile(6, profiles.budget(1500) | {'data.longest_test': 20}, claims=1, rates=FEW_RATES,
                        other_seeds=3, hours=0.6),
-        'full': Profile(10, profiles.budget(10_000) | {'data.longest_test': 20}, rates=profiles.RATES['full'],
-                        tuning_seeds=(0, 1)),
+        'full': whole(profiles.budget(10_000) | {'data.longest_test': 20}),
     },
     planned=(Planned('reverse', 'multi_query', 'multi_head'), Planned('reverse', 'multi_query', 'one_head'),
              Planned('reverse', 'grouped_query', 'multi_head')),

@@ -7,7 +7,7 @@ import numpy as np
 from configs import profiles, studies
 from research.evaluation import forced
 from research.study import expected, testing
-from research.study.definition import Arm, Expectation, Planned, Profile, Study, Task
+from research.study.definition import FEW_RATES, Arm, Expectation, Planned, Profile, Study, Task, rehearsal, whole
 from research.study.records import Score
 
 MIXER = ('decoder.mixer', 'decoder.layers', 'decoder.position')
@@ -60,11 +60,10 @@ STUDY = Study(
     ),
     base='lstm',
     profiles={
-        'small': Profile(2, profiles.rehearsal() | profiles.MADE_UP,
-                         'A rehearsal: every part runs, nothing is learned.'),
-        'cpu': Profile(10, profiles.budget(2000) | {'batches.tokens': 2048}, rates=profiles.RATES['cpu'], claims=4,
+        'small': rehearsal(profiles.rehearsal() | profiles.MADE_UP),
+        'cpu': Profile(10, profiles.budget(2000) | {'batches.tokens': 2048}, rates=FEW_RATES, claims=4,
                        other_seeds=3, hours=1.25),
-        'full': Profile(10, profiles.budget(20_000), rates=profiles.RATES['full'], tuning_seeds=(0, 1)),
+        'full': whole(profiles.budget(20_000)),
     },
     planned=tuple(Planned('parity', arm, 'lstm') for arm in DO_NOT),
     score=Score('last', 'last label of 90 to 100 bits right', '%', True, 0.0, 'tokens_right'),

@@ -2,7 +2,18 @@
 
 from configs import profiles, studies
 from research.study import expected
-from research.study.definition import Arm, Expectation, NotMeasuredError, Planned, Profile, Study, Task
+from research.study.definition import (
+    FEW_RATES,
+    Arm,
+    Expectation,
+    NotMeasuredError,
+    Planned,
+    Profile,
+    Study,
+    Task,
+    rehearsal,
+    whole,
+)
 
 ADDED = ('encoder.position', 'decoder.position')  # to embeddings
 KEYS = (*ADDED, 'encoder.mixer.position', 'decoder.mixer.position')
@@ -67,10 +78,9 @@ STUDY = Study(
     ),
     base='sinusoidal',
     profiles={
-        'small': Profile(2, profiles.rehearsal() | profiles.MADE_UP,
-                         'A rehearsal: every part runs, nothing is learned.'),
-        'cpu': Profile(6, profiles.budget(2000), claims=1, rates=profiles.RATES['cpu'], other_seeds=3, hours=0.5),
-        'full': Profile(10, profiles.budget(10_000), rates=profiles.RATES['full'], tuning_seeds=(0, 1)),
+        'small': rehearsal(profiles.rehearsal() | profiles.MADE_UP),
+        'cpu': Profile(6, profiles.budget(2000), claims=1, rates=FEW_RATES, other_seeds=3, hours=0.5),
+        'full': whole(profiles.budget(10_000)),
     },
     planned=(Planned('extrapolation', 'alibi', 'sinusoidal'), Planned('extrapolation', 'rotary', 'sinusoidal')),
     expectations=(

@@ -14,7 +14,18 @@ import numpy as np
 from configs import profiles, studies
 from research.evaluation import forced
 from research.study import expected, testing
-from research.study.definition import TOKEN_ACCURACY, Arm, Expectation, Planned, Profile, Study, Task
+from research.study.definition import (
+    FEW_RATES,
+    TOKEN_ACCURACY,
+    Arm,
+    Expectation,
+    Planned,
+    Profile,
+    Study,
+    Task,
+    rehearsal,
+    whole,
+)
 
 READER = ('decoder.reader',)
 WINDOW, SYMBOLS = 3, 16  # C and V of configs/studies.py
@@ -57,10 +68,9 @@ STUDY = Study(
     ),
     base='local_monotonic',
     profiles={
-        'small': Profile(2, profiles.rehearsal() | profiles.MADE_UP,
-                         'A rehearsal: every part runs, nothing is learned.'),
-        'cpu': Profile(6, profiles.budget(1500), claims=1, rates=profiles.RATES['cpu'], other_seeds=3, hours=0.5),
-        'full': Profile(10, profiles.budget(6000), rates=profiles.RATES['full'], tuning_seeds=(0, 1)),
+        'small': rehearsal(profiles.rehearsal() | profiles.MADE_UP),
+        'cpu': Profile(6, profiles.budget(1500), claims=1, rates=FEW_RATES, other_seeds=3, hours=0.5),
+        'full': whole(profiles.budget(6000)),
     },
     planned=(Planned('reverse', 'local_monotonic', 'additive'),),
     score=TOKEN_ACCURACY,

@@ -12,6 +12,7 @@ from configs import profiles, studies
 from research.evaluation import forced
 from research.study import comparison, expected, testing
 from research.study.definition import (
+    FEW_RATES,
     Arm,
     Expectation,
     NotDecidableError,
@@ -20,6 +21,8 @@ from research.study.definition import (
     Profile,
     Study,
     Task,
+    rehearsal,
+    whole,
 )
 from research.study.floors import at_floor
 from research.study.records import Score
@@ -127,11 +130,10 @@ STUDY = Study(
     ),
     base='softmax',
     profiles={
-        'small': Profile(2, profiles.rehearsal() | profiles.MADE_UP,
-                         'A rehearsal: every part runs, nothing is learned.', tasks=(_cell(64, 8), OVERWRITTEN)),
+        'small': rehearsal(profiles.rehearsal() | profiles.MADE_UP, tasks=(_cell(64, 8), OVERWRITTEN)),
         'cpu': Profile(RUNS, profiles.budget(1500, 15) | {'batches.tokens': 2048, 'data.test': 500},
-                       rates=profiles.RATES['cpu'], ends_at_threshold=True, hours=1.25),
-        'full': Profile(RUNS, profiles.budget(20_000, 40), rates=profiles.RATES['full'], tuning_seeds=(0, 1),
+                       rates=FEW_RATES, ends_at_threshold=True, hours=1.25),
+        'full': whole(profiles.budget(20_000, 40),
                         ends_at_threshold=True),
     },
     planned=(*(Planned(cell, arm, 'softmax') for arm in FIXED for cell in EIGHT),

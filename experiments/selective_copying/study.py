@@ -4,7 +4,18 @@ import functools
 
 from configs import profiles, studies
 from research.study import expected
-from research.study.definition import ACCURACY, Arm, Expectation, Planned, Profile, Study, Task
+from research.study.definition import (
+    ACCURACY,
+    FEW_RATES,
+    Arm,
+    Expectation,
+    Planned,
+    Profile,
+    Study,
+    Task,
+    rehearsal,
+    whole,
+)
 
 CELL = ('decoder.mixer',)
 SIZES = ((32, 4), (32, 8), (64, 4))
@@ -46,10 +57,9 @@ STUDY = Study(
     ),
     base='gru',
     profiles={
-        'small': Profile(2, profiles.rehearsal() | profiles.MADE_UP,
-                         'A rehearsal: every part runs, nothing is learned.'),
-        'cpu': Profile(10, profiles.budget(600), rates=profiles.RATES['cpu'], claims=2, other_seeds=3, hours=0.75),
-        'full': Profile(10, profiles.budget(2000), rates=profiles.RATES['full'], tuning_seeds=(0, 1)),
+        'small': rehearsal(profiles.rehearsal() | profiles.MADE_UP),
+        'cpu': Profile(10, profiles.budget(600), rates=FEW_RATES, claims=2, other_seeds=3, hours=0.75),
+        'full': whole(profiles.budget(2000)),
     },
     planned=tuple(Planned(_name(*size), 'minimal_gru', 'gru') for size in SIZES[:2]) + tuple(
         Planned(_name(*size), arm, 'gru') for size in SIZES for arm in ('minimal_lstm', 'two_minimal_gru', 'lstm')),

@@ -6,7 +6,7 @@ are the freshest when it begins to write.
 
 from configs import profiles, studies
 from research.study import expected
-from research.study.definition import BLEU, Arm, Expectation, Planned, Profile, Study, Task
+from research.study.definition import BLEU, FEW_RATES, Arm, Expectation, Planned, Profile, Study, Task, rehearsal, whole
 
 TASK = 'multi30k'
 
@@ -29,13 +29,11 @@ STUDY = Study(
     ),
     base='forward',
     profiles={
-        'small': Profile(1, profiles.rehearsal() | {'training.average': 1, 'training.warmup': 4},
-                         'A rehearsal: every part runs, nothing is learned.', test_sample=20),
+        'small': rehearsal(profiles.rehearsal() | {'training.average': 1}, seeds=1, test_sample=20),
         'cpu': Profile(3, profiles.budget(2000) | {'training.average': 1},
                        'Descriptive: three seeds; the test of sentences speaks of the median seeds.',
-                       rates=profiles.RATES['cpu'], hours=2),
-        'full': Profile(10, profiles.budget(20_000) | {'batches.tokens': 9216}, rates=profiles.RATES['full'],
-                        tuning_seeds=(0, 1)),
+                       rates=FEW_RATES, hours=2),
+        'full': whole(profiles.budget(20_000) | {'batches.tokens': 9216}),
     },
     planned=(Planned(TASK, 'backward', 'forward'),),
     score=BLEU,

@@ -10,7 +10,18 @@ import numpy as np
 
 from configs import profiles, studies
 from research.study import expected, testing
-from research.study.definition import TOKEN_ACCURACY, Arm, Expectation, Planned, Profile, Study, Task
+from research.study.definition import (
+    FEW_RATES,
+    TOKEN_ACCURACY,
+    Arm,
+    Expectation,
+    Planned,
+    Profile,
+    Study,
+    Task,
+    rehearsal,
+    whole,
+)
 
 LAYERS, WINDOW, SYMBOLS = 2, 4, 16
 EDGE = LAYERS * (WINDOW - 1)
@@ -55,10 +66,9 @@ STUDY = Study(
     ),
     base='sliding_window',
     profiles={
-        'small': Profile(2, profiles.rehearsal() | profiles.MADE_UP,
-                         'A rehearsal: every part runs, nothing is learned.'),
-        'cpu': Profile(6, profiles.budget(600), claims=1, rates=profiles.RATES['cpu'], other_seeds=3, hours=0.4),
-        'full': Profile(10, profiles.budget(5000), rates=profiles.RATES['full'], tuning_seeds=(0, 1)),
+        'small': rehearsal(profiles.rehearsal() | profiles.MADE_UP),
+        'cpu': Profile(6, profiles.budget(600), claims=1, rates=FEW_RATES, other_seeds=3, hours=0.4),
+        'full': whole(profiles.budget(5000)),
     },
     planned=tuple(Planned(str(distance), 'everything', 'sliding_window') for distance in DISTANCES[2:]),
     score=TOKEN_ACCURACY,

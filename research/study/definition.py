@@ -64,6 +64,20 @@ class Profile(NamedTuple):
     hours: float | None = None        # on the machine that it is made for
 
 
+FEW_RATES = (1e-3, 3e-3, 1e-2)                # learning rates that two cores have the time to try
+ALL_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)    # by protocol
+
+
+def rehearsal(changes: Mapping[str, Any], seeds: int = 2, **more: Any) -> Profile:
+    """Every part runs, nothing is learned."""
+    return Profile(seeds, changes, 'A rehearsal: every part runs, nothing is learned.', **more)
+
+
+def whole(changes: Mapping[str, Any], **more: Any) -> Profile:
+    """All of the protocol, for an accelerator: ten seeds, and five rates that are tried with two others."""
+    return Profile(10, changes, rates=ALL_RATES, tuning_seeds=(0, 1), **more)
+
+
 class NotMeasuredError(Exception):
     """Raised by an expectation that the runs say nothing about; the message says why."""
 
