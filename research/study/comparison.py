@@ -134,14 +134,8 @@ def _both(score, pairs):
     """Of scores that are a share of right test pairs, which are known one by one."""
     if score.name != 'accuracy' or any(run['status'] == 'failed' or not run['right'] for pair in pairs for run in pair):
         return None
-    a, b = (np.stack([bits(run) for run in arm]) for arm in zip(*pairs, strict=True))
+    a, b = (np.stack([record_file.right(run) for run in arm]) for arm in zip(*pairs, strict=True))
     return two_way_bootstrap(a, b, RESAMPLES)
-
-
-def bits(run: dict) -> np.ndarray:
-    """Which test pairs of a run are right: bool [pairs]."""
-    count = sum(row['count'] for row in run['by_length'])
-    return np.unpackbits(np.frombuffer(bytes.fromhex(run['right']), np.uint8), count=count).astype(bool)
 
 
 def _negative(found: Difference) -> Difference:

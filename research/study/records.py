@@ -52,6 +52,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from research.errors import UserError
 
 
@@ -144,6 +146,17 @@ EXAMPLE = {'rule': str, 'source': list, 'answer': list, 'output': list, 'right':
 ALIGNMENT = {'error_rate': NUMBER, 'shift': int, 'error_rate_shifted': NUMBER}
 TUNING = {'study': str, 'task': str, 'profile': str, 'arm': str, 'seed': int, 'run': str, 'status': str,
           'rate': NUMBER, 'data': str, 'machine': str, 'versions': dict, 'time': str}
+
+
+def bits(right: np.ndarray) -> str:
+    """Which test pairs are right, bool [pairs], as a record has them."""
+    return np.packbits(right).tobytes().hex()
+
+
+def right(run: dict) -> np.ndarray:
+    """Which test pairs of a run are right: bool [pairs], what `bits` was given."""
+    count = sum(row['count'] for row in run['by_length'])
+    return np.unpackbits(np.frombuffer(bytes.fromhex(run['right']), np.uint8), count=count).astype(bool)
 
 
 def append(path: str | os.PathLike, record: dict) -> None:

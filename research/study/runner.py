@@ -601,6 +601,7 @@ def described(study: Study, profile_name: str, found: Sequence[dict],
     tasks = _tasks(study, profile)
     changes = {unit.arm: change for unit, change in reversed(settled(study, profile, {}).changes.items())}
     here = [record for record in found if (record['study'], record['profile']) == (study.name, profile_name)]
+    changes |= {record['arm']: record['changes'] for record in reversed(here)}  # with what was made to meet the budget
     return records.StudyInfo(
         study.name, study.question, profile_name, study.score,
         tuple(records.TaskInfo(task.name, task.summary, task.floor, tuple(

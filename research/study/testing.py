@@ -13,6 +13,7 @@ from research import build, evaluate, train
 from research.analysis import diagnostics
 from research.evaluation import accuracy, lengths
 from research.evaluation.forced import Positions, positions, scores
+from research.study import records
 from research.text.corpus import Pair
 from research.training.report import read_jsonl
 from research.training.step import position_step
@@ -116,11 +117,6 @@ def _sample(trainer, pairs):
     return build.sample_plan(trainer.data, pairs)
 
 
-def bits(right: np.ndarray) -> str:
-    """Which pairs are right, as the bits of a number in hexadecimal, the first one highest."""
-    return np.packbits(right).tobytes().hex()
-
-
 def _warm(steps):
     """Seconds of a step: the median over the windows of the report, the first of which is not warm."""
     before, each = 0, []
@@ -130,11 +126,18 @@ def _warm(steps):
     return float(np.median(each[1:] or each))
 
 
+@functools.lru_cache(maxsize=2)
+def _translator(trainer, with_weights):
+    """Searches as the config says; one for all seeds of an arm, so that its programs are compiled once."""
+    decoding = build.decoding(trainer.config)
+    if decoding.beams == 1 and not with_weights:
+        return trainer.translator
+    return Translator(trainer.model, trainer.data.source, trainer.data.target, decoding, with_weights)
+
+
 def _written(trainer, params, pairs):
     """Of a model that writes: what it wrote, and how sure it is of the right answers."""
-    decoding = build.decoding(trainer.config)
-    translator = trainer.translator if decoding.beams == 1 else Translator(
-        trainer.model, trainer.data.source, trainer.data.target, decoding)
+    translator = _translator(trainer, False)
     begin = time.perf_counter()
     translator.compile(params, translator.shapes([pair.source for pair in pairs]))
     compiling = time.perf_counter() - begin
@@ -150,7 +153,7 @@ def _written(trainer, params, pairs):
     return {
         'scores': {**result.scores, **_totals(given), **({'bleu': result.metrics[0].value} if result.metrics else {})},
         'by_length': _by_length(sizes, build.length_edges(trainer.config), result.right, given, result.by_length),
-        'right': bits(result.right), 'outputs': [one.text for one in found] if result.metrics else None,
+        'right': records.bits(result.right), 'outputs': [one.text for one in found] if result.metrics else None,
         'metrics': [score._asdict() for score in result.metrics],
         'alignment': evaluate.alignment_scores(trainer.model, params, trainer.data.source, trainer.data.target,
                                                aligned) if aligned and weighted else None,
@@ -169,7 +172,7 @@ def _asked(trainer, params, pairs):
     return {
         'scores': {'accuracy': float(np.mean(right)), 'token_error_rate': 1.0 - totals['token_accuracy'], **totals},
         'by_length': _by_length(sizes, build.length_edges(trainer.config), right, given, None),
-        'right': bits(right), 'outputs': None, 'alignment': None, 'examples': [],
+        'right': records.bits(right), 'outputs': None, 'alignment': None, 'examples': [],
         'seconds': {'compile': 0.0, 'evaluate': round(testing, 2)}}
 
 
@@ -210,10 +213,7 @@ def _written_examples(trainer, params, pairs, result, weighted):
         others = (index for index in indices if pairs[index].source not in chosen)
         for index in itertools.islice(others, EXAMPLES):
             chosen[pairs[index].source] = rule, index
-    translator = trainer.translator
-    if weighted:
-        translator = Translator(trainer.model, trainer.data.source, trainer.data.target, translator.decoding, True)
-    found = translator(params, list(chosen))
+    found = _translator(trainer, weighted)(params, list(chosen))
     return [{'rule': rule, 'source': one.source[:-1], 'output': one.symbols[:LONGEST_SHOWN],
              'answer': trainer.data.target.symbols(trainer.data.target.encode(pairs[index].target)),
              'right': bool(result.right[index]),

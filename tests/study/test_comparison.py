@@ -6,7 +6,7 @@ import scipy.stats
 from statsmodels.stats.multitest import multipletests
 
 from research.evaluation import translation
-from research.study import comparison
+from research.study import comparison, records
 from research.study.records import Beside, Planned
 from research.study.variance import two_way_bootstrap
 from tests.study import made_up
@@ -173,8 +173,8 @@ def test_bits_are_the_pairs_in_their_order():
     right = [True, False, False, True, True, False, True, True, False, False, True]
     run = with_bits(ADDITIVE, 10, right)
     assert run['right'] == '9b20'  # 1001 1011 001(0 0000)
-    assert comparison.bits(run).tolist() == right
-    assert comparison.bits(run).dtype == bool
+    assert records.right(run).tolist() == right
+    assert records.right(run).dtype == bool
 
 
 def test_the_interval_of_seeds_and_test_pairs_is_of_the_bits_of_the_pairs_of_runs():

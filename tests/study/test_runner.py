@@ -776,3 +776,14 @@ def test_what_repeats_the_runs_names_their_arms():
 def test_the_command_of_a_part_is_what_the_command_line_takes(finished):
     assert card.command(finished[1], 'copy', 'none') == (
         'python -m experiments.run tiny --profile small --unit copy/none')
+
+
+def test_card_and_page_show_the_resolved_difference_with_the_size_that_meets_the_budget(finished):
+    folder, _ = finished
+    found = [line | {'changes': line['changes'] | {'encoder.features': 12}} if line['arm'] == 'none' else line
+             for line in lines(folder)]
+    info = runner.described(STUDY, 'small', found)
+    changes = {arm.name: arm.changes for arm in info.arms}
+    assert changes['none']['encoder.features'] == 12
+    assert changes['none'].keys() > {'decoder.reader.name', 'encoder.features'}
+    assert changes[STUDY.base] == {}

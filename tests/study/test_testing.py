@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 
 from research.evaluation.forced import Positions
-from research.study import comparison, testing
+from research.study import records, testing
 
 
 @pytest.mark.parametrize('count', [1, 7, 8, 9, 200])
 def test_bits_of_right_pairs_are_read_again_as_they_were(count):
     right = np.random.default_rng(count).random(count) < 0.4
-    text = testing.bits(right)
+    text = records.bits(right)
     assert len(text) == 2 * -(-count // 8)
     record = {'right': text, 'by_length': [{'count': count // 3}, {'count': count - count // 3}]}
-    np.testing.assert_array_equal(comparison.bits(record), right)
+    np.testing.assert_array_equal(records.right(record), right)
 
 
 def test_the_first_pair_is_the_highest_bit():
-    assert testing.bits(np.array([True] + [False] * 8 + [True])) == '8040'
+    assert records.bits(np.array([True] + [False] * 8 + [True])) == '8040'
 
 
 def test_a_sample_is_spread_over_all_pairs_and_has_both_ends():
